@@ -1,0 +1,125 @@
+"""
+Texts in, one float32 vector each, in order — as fast as the endpoint and its rate limits allow.
+
+The flow, and where it lives:
+
+    read → plan (count, chunk, pack) ┃→ N workers (wait for capacity → send → judge → decode) → store → assemble
+
+    embedder, blocking     the doors: Embedder, and embed() for scripts
+    pipeline               the flow
+    plan                   documents → batches
+    wire                   batches ↔ bytes: request, reply, fault
+    dispatch               when to send, how many at once, how long to wait; the sending
+    assemble               replies → results, in the original order
+    jobs                   a corpus in files, vectors out to files
+    local                  the embedded model
+"""
+
+from .blocking import embed
+from .embedder import Embedder
+from .endpoints import Endpoint
+from .errors import (
+    AttemptTimeoutError,
+    AuthenticationError,
+    ConfigurationError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    DimensionsError,
+    EmbedbatchError,
+    EmptyInputError,
+    FailedDocumentsError,
+    InputError,
+    InputTooLongError,
+    InvalidInputError,
+    InvalidReplyError,
+    InvalidTextError,
+    MalformedReplyError,
+    ModelNotFoundError,
+    NotAttemptedError,
+    QuotaExhaustedError,
+    RateLimitedError,
+    RequestError,
+    RequestRefusedError,
+    RunError,
+    RunStoppedError,
+    ServerError,
+    SourceError,
+    SpendLimitError,
+    TokenArrayError,
+)
+from .events import (
+    AttemptFailed,
+    BatchAnswered,
+    DocumentCut,
+    DocumentFailed,
+    DocumentRepaired,
+    DocumentsEmbedded,
+    EndpointPaused,
+    Event,
+    RunStopped,
+)
+from .pipeline import Store
+from .plan.tokens import Tokenizer
+from .results import Results
+from .settings import Limits, Retries
+from .stats import Stats
+from .values import Batch, Chunks, Cut, Document, Embedding, Embeddings, Failure, Usage
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "AttemptFailed",
+    "AttemptTimeoutError",
+    "AuthenticationError",
+    "Batch",
+    "BatchAnswered",
+    "Chunks",
+    "ConfigurationError",
+    "ConnectionFailedError",
+    "ConnectionLostError",
+    "Cut",
+    "DimensionsError",
+    "Document",
+    "DocumentCut",
+    "DocumentFailed",
+    "DocumentRepaired",
+    "DocumentsEmbedded",
+    "EmbedbatchError",
+    "Embedder",
+    "Embedding",
+    "Embeddings",
+    "EmptyInputError",
+    "Endpoint",
+    "EndpointPaused",
+    "Event",
+    "FailedDocumentsError",
+    "Failure",
+    "InputError",
+    "InputTooLongError",
+    "InvalidInputError",
+    "InvalidReplyError",
+    "InvalidTextError",
+    "Limits",
+    "MalformedReplyError",
+    "ModelNotFoundError",
+    "NotAttemptedError",
+    "QuotaExhaustedError",
+    "RateLimitedError",
+    "RequestError",
+    "RequestRefusedError",
+    "Results",
+    "Retries",
+    "RunError",
+    "RunStopped",
+    "RunStoppedError",
+    "ServerError",
+    "SourceError",
+    "SpendLimitError",
+    "Stats",
+    "Store",
+    "TokenArrayError",
+    "Tokenizer",
+    "Usage",
+    "__version__",
+    "embed",
+]

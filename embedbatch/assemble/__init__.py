@@ -1,0 +1,1 @@
+"""Replies become results, in the original order. Pure and synchronous."""

@@ -1,0 +1,84 @@
+"""Blocks of results become the one array that ``embed()`` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import NotAttemptedError
+from ..values import Cut, Embeddings, Failure, Id, Span, Usage, Vectors
+from .reassembler import Block
+
+
+class Collector:
+    """
+    Gathers the blocks of a run over *ids*, one id per document.
+
+    Rows go straight to their place in one array that is made when the first vector tells its size. With
+    *row_per_chunk* the number of rows is not known before: blocks, which come in order then, are kept and joined.
+    """
+
+    def __init__(self, ids: Sequence[Id], *, dimensions: int | None, row_per_chunk: bool) -> None:
+        self._ids = ids
+        self._dimensions = dimensions or 0
+        self._row_per_chunk = row_per_chunk
+        self._vectors: Vectors | None = None
+        self._tokens: list[int | None] = [None] * len(ids)
+        self._has_row = bytearray(len(ids))
+        self._blocks: list[Block] = []
+        self._failures: dict[int, Failure] = {}
+
+    def add(self, block: Block) -> None:
+        """Take in one block of results."""
+        for failure in block.failures:
+            self._failures[failure.position] = failure
+        if not block.positions:
+            return
+        self._dimensions = block.vectors.shape[1]
+        for position in block.positions:
+            self._has_row[position] = 1
+        if self._row_per_chunk:
+            self._blocks.append(block)
+            return
+        if self._vectors is None:
+            self._vectors = np.full((len(self._ids), self._dimensions), np.nan, np.float32)
+        self._vectors[block.positions] = block.vectors
+        for position, tokens in zip(block.positions, block.tokens, strict=True):
+            self._tokens[position] = tokens
+
+    def result(self, *, cut: Sequence[Cut], repaired: Sequence[Id], usage: Usage) -> Embeddings:
+        """The whole result. Documents that were never heard of again were not attempted."""
+        for position, id in enumerate(self._ids):
+            if not self._has_row[position] and position not in self._failures:
+                error = NotAttemptedError("the run stopped before this document was sent")
+                self._failures[position] = Failure(id, position, error)
+        failures = [self._failures[position] for position in sorted(self._failures)]
+        if self._row_per_chunk:
+            return self._join(failures, cut, repaired, usage)
+        vectors = self._vectors
+        if vectors is None:
+            vectors = np.full((len(self._ids), self._dimensions), np.nan, np.float32)
+        return Embeddings(vectors, self._ids, self._tokens, failures, cut, repaired, usage)
+
+    def _join(self, failures: list[Failure], cut: Sequence[Cut], repaired: Sequence[Id], usage: Usage) -> Embeddings:
+        """One row per chunk, in the order of documents and chunks; a failed document has one row, of NaN."""
+        rows: list[tuple[int, Vectors, int | None, Span | None]] = [
+            (position, block.vectors[row], block.tokens[row], block.spans[row])
+            for block in self._blocks
+            for row, position in enumerate(block.positions)
+        ]
+        blank = np.full(self._dimensions, np.nan, np.float32)
+        rows += [(failure.position, blank, None, None) for failure in failures]
+        rows.sort(key=lambda row: row[0])  # stable: chunks keep their order
+        vectors = np.stack([row[1] for row in rows]) if rows else np.empty((0, self._dimensions), np.float32)
+        return Embeddings(
+            vectors,
+            [self._ids[row[0]] for row in rows],
+            [row[2] for row in rows],
+            failures,
+            cut,
+            repaired,
+            usage,
+            {number: row[3] for number, row in enumerate(rows) if row[3] is not None},
+        )

@@ -1,0 +1,202 @@
+"""
+Restores the original order and makes documents of chunks. What it holds is bounded by the pipeline's window.
+
+Replies come in any order; a block of results goes out as soon as it is the next one (or, unordered, as soon as it
+is done). A document with several chunks is pooled into one vector, or keeps one row per chunk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import EmbedbatchError, InvalidReplyError
+from ..values import Batch, Failure, Id, Span, Vector, Vectors
+from .pooling import WeightedMean
+
+
+@dataclass(slots=True)
+class Block:
+    """
+    Results that may be handed out, as columns: *positions*, *ids*, *tokens* and *spans* are parallel to the rows
+    of *vectors*, float32 of shape (rows, dimensions). *documents*, *rows* and *bytes* are what the window gets back.
+    """
+
+    positions: list[int] = field(default_factory=list)
+    ids: list[Id] = field(default_factory=list)
+    tokens: list[int | None] = field(default_factory=list)
+    spans: list[Span | None] = field(default_factory=list)
+    vectors: Vectors = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    failures: list[Failure] = field(default_factory=list)
+    documents: int = 0
+    rows: int = 0
+    bytes: int = 0
+
+
+class _Unfinished:
+    """A document that has entered and not gone out."""
+
+    __slots__ = ("bytes", "id", "rows")
+
+    def __init__(self, id: Id, nbytes: int) -> None:
+        self.id = id
+        self.bytes = nbytes
+        self.rows = 1
+
+
+class _Done(NamedTuple):
+    """A document's vectors: rows *first* to *last* of *vectors*."""
+
+    vectors: Vectors
+    first: int
+    last: int
+    tokens: Sequence[int | None]
+    spans: Sequence[Span | None]
+
+
+class _Several:
+    """The chunks of one document on their way in."""
+
+    __slots__ = ("collect", "spans", "tokens")
+
+    def __init__(self, collect: WeightedMean | _Rows, spans: Sequence[Span], parts: int) -> None:
+        self.collect = collect
+        self.spans = spans
+        self.tokens = [0] * parts
+
+
+class _Rows:
+    """Collects one row per chunk."""
+
+    def __init__(self, parts: int) -> None:
+        self._rows: dict[int, Vector] = {}
+        self._parts = parts
+
+    def add(self, part: int, vector: Vector) -> None:
+        self._rows[part] = vector.copy()
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self._rows) == self._parts
+
+    def result(self) -> Vectors:
+        return np.stack([self._rows[part] for part in range(self._parts)])
+
+
+class Reassembler:
+    """
+    Takes documents in and vectors in any order; gives blocks out.
+
+    Every document that was entered leaves exactly once: in a row (or a row per chunk), or as a failure.
+    """
+
+    def __init__(self, *, ordered: bool, row_per_chunk: bool) -> None:
+        self._ordered = ordered
+        self._row_per_chunk = row_per_chunk
+        self._next = 0
+        self._unfinished: dict[int, _Unfinished] = {}
+        self._several: dict[int, _Several] = {}
+        self._ready: dict[int, _Done | Failure] = {}
+
+    def __len__(self) -> int:
+        """Documents that have entered and not gone out."""
+        return len(self._unfinished)
+
+    def enter(self, position: int, id: Id, nbytes: int) -> None:
+        """Note a document; positions are counted from 0 without a gap."""
+        self._unfinished[position] = _Unfinished(id, nbytes)
+
+    def expect(self, position: int, spans: Sequence[Span], weights: Sequence[int]) -> int:
+        """Say that a document has one chunk for each of *spans*; return how many rows that adds."""
+        collect = _Rows(len(spans)) if self._row_per_chunk else WeightedMean(weights)
+        self._several[position] = _Several(collect, spans, len(spans))
+        added = len(spans) - 1
+        self._unfinished[position].rows += added
+        return added
+
+    def deliver(self, batch: Batch, vectors: Vectors) -> None:
+        """Take in the vectors of *batch*: float32 of shape (len(batch), dimensions)."""
+        for row, position in enumerate(batch.documents):
+            if position not in self._unfinished or position in self._ready:
+                continue  # another chunk of this document has failed
+            if position in self._several:
+                self._deliver_part(position, batch.parts[row], batch.tokens[row], vectors[row])
+            else:
+                self._ready[position] = _Done(vectors, row, row + 1, (batch.tokens[row] or None,), (None,))
+
+    def _deliver_part(self, position: int, part: int, tokens: int, vector: Vector) -> None:
+        several = self._several[position]
+        several.tokens[part] = tokens
+        several.collect.add(part, vector)
+        if not several.collect.is_complete:
+            return
+        del self._several[position]
+        result = several.collect.result()
+        if isinstance(several.collect, _Rows):
+            counts = [count or None for count in several.tokens]
+            self._ready[position] = _Done(result, 0, len(result), counts, several.spans)
+        elif np.isnan(result[0]):
+            self.fail([position], InvalidReplyError("the vectors of this document's chunks cancel each other out"), 1)
+        else:
+            total = sum(several.tokens) if all(several.tokens) else None
+            self._ready[position] = _Done(result[np.newaxis], 0, 1, (total,), (None,))
+
+    def fail(
+        self, positions: Iterable[int], error: EmbedbatchError, attempts: int = 0, *, skipped: bool = False
+    ) -> list[Failure]:
+        """End documents in a failure; return those that had not ended before."""
+        failures = []
+        for position in positions:
+            if position in self._unfinished and position not in self._ready:
+                self._several.pop(position, None)
+                failure = Failure(self._unfinished[position].id, position, error, attempts, skipped)
+                self._ready[position] = failure
+                failures.append(failure)
+        return failures
+
+    def unfinished(self) -> list[int]:
+        """The positions of documents that have neither vectors nor a failure."""
+        return [position for position in self._unfinished if position not in self._ready]
+
+    def take(self, max_documents: int) -> Block | None:
+        """What may go out now, at most *max_documents*, or ``None``."""
+        if self._ordered:
+            first = self._next
+            while self._next in self._ready and self._next - first < max_documents:
+                self._next += 1
+            positions: Sequence[int] = range(first, self._next)
+        else:
+            positions = list(islice(self._ready, max_documents))
+        if not positions:
+            return None
+        block = Block(documents=len(positions))
+        runs: list[tuple[Vectors, int, int]] = []
+        for position in positions:
+            self._move(position, block, runs)
+        if runs:
+            slices = [vectors[first:last] for vectors, first, last in runs]
+            block.vectors = slices[0] if len(slices) == 1 else np.concatenate(slices)
+        return block
+
+    def _move(self, position: int, block: Block, runs: list[tuple[Vectors, int, int]]) -> None:
+        """Move one finished document into *block*; *runs* joins neighbours of one reply into one slice."""
+        document = self._unfinished.pop(position)
+        block.rows += document.rows
+        block.bytes += document.bytes
+        done = self._ready.pop(position)
+        if isinstance(done, Failure):
+            block.failures.append(done)
+            return
+        if runs and runs[-1][0] is done.vectors and runs[-1][2] == done.first:
+            runs[-1] = (done.vectors, runs[-1][1], done.last)
+        else:
+            runs.append((done.vectors, done.first, done.last))
+        rows = done.last - done.first
+        block.positions += [position] * rows
+        block.ids += [document.id] * rows
+        block.tokens += done.tokens
+        block.spans += done.spans

@@ -1,0 +1,42 @@
+"""The same door for scripts, threads and notebooks: one call, behind a background event loop."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from anyio.from_thread import BlockingPortalProvider
+
+from .embedder import Embedder
+from .plan.inputs import Inputs
+from .settings import OnFailure
+from .values import Embeddings
+
+__all__ = ["embed"]
+
+# One loop for all threads that embed at the moment; it ends with the last of them, so nothing outlives the call.
+_LOOP = BlockingPortalProvider()
+
+
+def embed(
+    inputs: Inputs,
+    model: str,
+    *,
+    on_failure: OnFailure = "raise",
+    max_spend_tokens: int | None = None,
+    **options: Any,
+) -> Embeddings:
+    """
+    Embed *inputs* and wait for the result. Works in scripts, in threads, and inside a running notebook loop.
+
+    Arguments and errors are those of :meth:`Embedder.embed`; *options* are those of :class:`Embedder`. Ctrl-C
+    cancels what is in flight.
+    """
+    embedder = Embedder(model, **options)
+    with _LOOP as portal:
+        return portal.call(partial(_embed, embedder, inputs, on_failure, max_spend_tokens))
+
+
+async def _embed(embedder: Embedder, inputs: Inputs, on_failure: OnFailure, max_spend_tokens: int | None) -> Embeddings:
+    async with embedder:
+        return await embedder.embed(inputs, on_failure=on_failure, max_spend_tokens=max_spend_tokens)

@@ -1,0 +1,154 @@
+"""What one server accepts, and what is known about models. Facts with their sources, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+from urllib.parse import urlsplit
+
+from .errors import ConfigurationError
+
+__all__ = ["Endpoint", "Model"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """
+    One server's side of the wire contract.
+
+    *base_url* ends before *path*. *max_inputs*, *max_request_tokens* and *max_request_bytes* cap one request,
+    *max_input_tokens* one text. *token_arrays* tells whether arrays of token ids are taken as inputs.
+    *encoding_format* is what is asked for; what comes back is decoded by what it is.
+    """
+
+    name: str
+    base_url: str | None = None
+    path: str = "/embeddings"
+    needs_key: bool = False
+    max_inputs: int = 2_048
+    max_input_tokens: int | None = None
+    max_request_tokens: int = 300_000
+    max_request_bytes: int = 2_000_000
+    token_arrays: bool = False
+    encoding_format: Literal["base64", "float"] | None = "base64"
+
+    def __post_init__(self) -> None:
+        for name in ("max_inputs", "max_input_tokens", "max_request_tokens", "max_request_bytes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigurationError(f"{name}: expected at least 1, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What is known of a model: its vector size, its limit in tokens, and the name of its tokenizer."""
+
+    dimensions: int | None = None
+    max_input_tokens: int = 8_192
+    tokenizer: str | None = None
+    takes_dimensions: bool = True
+
+
+# OpenAI's OpenAPI document, CreateEmbeddingRequest: at most 2,048 inputs, 8,192 tokens each, 300,000 in one
+# request. The last is reported to be counted as 0.25 token per UTF-8 byte (timescale/pgai#730), so a body stays
+# below 1.2 MB too.
+OPENAI = Endpoint(
+    name="openai",
+    base_url="https://api.openai.com/v1",
+    needs_key=True,
+    max_request_bytes=1_200_000,
+    token_arrays=True,
+)
+
+# The embedded model: see embedbatch.local.
+LOCAL = Endpoint(name="local", base_url="http://embedbatch.local/v1", max_input_tokens=8_192)
+
+# A server nothing is known of: the wire contract, without what many servers lack (contract: token arrays).
+UNKNOWN = Endpoint(name="openai-compatible")
+
+# tiktoken/model.py for the tokenizers; developers.openai.com/api/docs/models for sizes.
+MODELS = MappingProxyType(
+    {
+        "text-embedding-3-small": Model(dimensions=1_536, tokenizer="cl100k_base"),
+        "text-embedding-3-large": Model(dimensions=3_072, tokenizer="cl100k_base"),
+        "text-embedding-ada-002": Model(dimensions=1_536, tokenizer="cl100k_base", takes_dimensions=False),
+        "local": Model(dimensions=256, tokenizer="local"),
+    }
+)
+UNKNOWN_MODEL = Model()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where a run goes: an endpoint at an address, with a key and a model, and what is known of all of them."""
+
+    endpoint: Endpoint
+    base_url: str
+    api_key: str | None = field(repr=False)
+    model: Model
+    dimensions: int | None
+
+    @property
+    def url(self) -> str:
+        """Where requests are posted to."""
+        return self.base_url.rstrip("/") + self.endpoint.path
+
+    @property
+    def max_input_tokens(self) -> int:
+        """The longest input that the server takes for this model."""
+        return min(self.endpoint.max_input_tokens or self.model.max_input_tokens, self.model.max_input_tokens)
+
+
+def resolve(
+    model: str,
+    *,
+    base_url: str | None,
+    api_key: str | None,
+    endpoint: Endpoint | None,
+    dimensions: int | None,
+    environ: Mapping[str, str],
+) -> Target:
+    """
+    Find the endpoint for *model*: from the arguments, then ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY``.
+
+    Raises :class:`ConfigurationError` when there is no way to reach one, or *dimensions* cannot be had.
+    """
+    if not model or not isinstance(model, str):
+        raise ConfigurationError(f"model: expected a name, got {model!r}")
+    at_home = model == "local" and base_url is None and endpoint is None
+    if at_home:
+        endpoint, api_key = LOCAL, None
+    else:
+        base_url = base_url or (endpoint and endpoint.base_url) or environ.get("OPENAI_BASE_URL") or OPENAI.base_url
+        api_key = api_key or environ.get("OPENAI_API_KEY") or None
+        if endpoint is None:
+            endpoint = OPENAI if urlsplit(base_url).hostname == "api.openai.com" else UNKNOWN
+    if endpoint.needs_key and not api_key:
+        raise ConfigurationError(
+            f"no key for {endpoint.name}: set OPENAI_API_KEY or pass api_key=. For another server pass base_url=; "
+            'model="local" needs neither key nor network.'
+        )
+    knowledge = MODELS.get(model, UNKNOWN_MODEL)
+    return Target(
+        endpoint=endpoint,
+        base_url=base_url or endpoint.base_url or "",
+        api_key=api_key,
+        model=knowledge,
+        dimensions=_check_dimensions(model, knowledge, dimensions),
+    )
+
+
+def _check_dimensions(model: str, knowledge: Model, dimensions: int | None) -> int | None:
+    """The size the vectors must have, ``None`` where only the first reply can tell."""
+    if dimensions is None:
+        return knowledge.dimensions
+    if isinstance(dimensions, bool) or not isinstance(dimensions, int) or dimensions < 1:
+        raise ConfigurationError(f"dimensions: expected an int of at least 1, got {dimensions!r}")
+    if knowledge.dimensions is not None:
+        if not knowledge.takes_dimensions and dimensions != knowledge.dimensions:
+            raise ConfigurationError(f"dimensions: {model} always gives {knowledge.dimensions:,}, got {dimensions:,}")
+        if dimensions > knowledge.dimensions:
+            raise ConfigurationError(f"dimensions: {model} gives at most {knowledge.dimensions:,}, got {dimensions:,}")
+    return dimensions

@@ -1,0 +1,361 @@
+"""
+The flow, top to bottom:
+
+    read → plan (count, chunk, pack) ┃→ N workers (wait for capacity → send → judge → decode) → store → assemble
+
+``┃`` is a memory stream with buffer 0: a worker takes a batch only when it can begin with it. What has been read
+and not yet handed out is bounded by the window; a document is charged when it enters and released when its
+result goes out. (Charging on delivery would deadlock: an ordered output can wait for a document that cannot enter.)
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import anyio
+import anyio.to_thread
+import numpy as np
+from anyio.abc import TaskGroup
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from .assemble.reassembler import Block, Reassembler
+from .dispatch.account import Account
+from .dispatch.sender import Answer
+from .errors import EmbedbatchError, NotAttemptedError, RunStoppedError, SpendLimitError
+from .events import (
+    DocumentCut,
+    DocumentFailed,
+    DocumentRepaired,
+    DocumentsEmbedded,
+    Observe,
+    RunStopped,
+)
+from .plan.chunker import Chunker, Plan, Source
+from .plan.packer import Packer
+from .settings import LINGER, Limits
+from .values import Batch, Chunks, Document, Vector, Vectors
+
+SLAB = 256  # documents that are planned at once, at most
+SLAB_EFFORT = 500_000  # characters to tokenize (about 50 ms) after which a slab is large enough
+INLINE = 20_000  # characters to tokenize (about 2 ms) up to which a slab is not worth a thread
+BLOCK = 1_024  # documents that are handed out at once, at most
+
+
+class Store(Protocol):
+    """
+    A seam for what remembers vectors: deduplication, caches, journals.
+
+    *known* is asked once for every chunk, after chunking; rows it returns are not sent. *put* is awaited with
+    what a reply brought, before it counts as done.
+    """
+
+    def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
+        """The vectors already known, by row of *chunks*."""
+
+    async def put(self, batch: Batch, vectors: Vectors, /) -> None:
+        """Keep the vectors of *batch*: float32, shape (len(batch), dimensions)."""
+
+
+class NoStore:
+    """Remembers nothing."""
+
+    def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
+        return {}
+
+    async def put(self, batch: Batch, vectors: Vectors, /) -> None:
+        pass
+
+
+class Window:
+    """Counts what is unfinished, in documents' bytes and rows. One document always fits, however large."""
+
+    def __init__(self, max_rows: int, max_bytes: int) -> None:
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._rows = 0
+        self._bytes = 0
+        self._released = anyio.Event()
+
+    def has_room(self, nbytes: int) -> bool:
+        """True if a document of *nbytes* may enter."""
+        return self._rows == 0 or (self._rows < self._max_rows and self._bytes + nbytes <= self._max_bytes)
+
+    def charge(self, rows: int, nbytes: int) -> None:
+        """Count what has entered."""
+        self._rows += rows
+        self._bytes += nbytes
+
+    def release(self, rows: int, nbytes: int) -> None:
+        """Take back what has gone out."""
+        self._rows -= rows
+        self._bytes -= nbytes
+        self._released.set()
+
+    async def wait_for_room(self, nbytes: int) -> None:
+        """Return once a document of *nbytes* may enter."""
+        while not self.has_room(nbytes):
+            self._released = anyio.Event()
+            await self._released.wait()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What one run is made of."""
+
+    chunker: Chunker
+    packer: Packer
+    send: Callable[[Batch, Account], Awaitable[Answer]]
+    account: Account
+    limits: Limits
+    ordered: bool
+    store: Store
+    observe: Observe
+    in_thread: Callable[..., Awaitable[Any]] = functools.partial(anyio.to_thread.run_sync, abandon_on_cancel=True)
+
+
+@asynccontextmanager
+async def run(source: Iterable[Any] | AsyncIterable[Any], parts: Parts) -> AsyncIterator[AsyncIterator[Block]]:
+    """
+    Embed what *source* yields: documents, texts or token arrays. The block's value iterates over the results.
+
+    The iteration ends with what stopped the run, if anything did: :class:`RunStoppedError`, or the source's own
+    exception. Leaving the block early cancels what is in flight.
+    """
+    flow = _Flow(source, parts)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(flow.read)
+            tasks.start_soon(flow.plan, tasks)
+            try:
+                yield flow
+            finally:
+                tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise _only(group) from None
+
+
+def _only(error: BaseException) -> BaseException:
+    """The one exception in a task group's wrapping, where there is only one."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+class _Flow:
+    """One run: its tasks are *read*, *plan*, and *work* as many times as there are batches to send at once."""
+
+    def __init__(self, source: Iterable[Any] | AsyncIterable[Any], parts: Parts) -> None:
+        self._source = source
+        self._parts = parts
+        self._window = Window(parts.limits.max_window_rows, parts.limits.max_window_bytes)
+        self._reassembler = Reassembler(ordered=parts.ordered, row_per_chunk=parts.chunker.long_input == "chunks")
+        self._entered = 0
+        self._arrived: deque[Source] = deque()
+        self._all_read = False
+        self._window_is_full = False
+        self._news = anyio.Event()  # for the planner: documents arrived, or none will, or none can
+        self._taken = anyio.Event()  # for the reader: the planner has taken what arrived
+        self._progress = anyio.Event()  # for whoever iterates over the results
+        self._busy = 1  # tasks that may still bring results: the planner, and every worker
+        self._error: BaseException | None = None
+
+    # read -----------------------------------------------------------------------------------------------------
+
+    async def read(self) -> None:
+        """Let documents in, as fast as the window allows."""
+        try:
+            if isinstance(self._source, AsyncIterable):
+                async for item in self._source:
+                    await self._enter(item)
+            else:
+                for item in self._source:
+                    await self._enter(item)
+        except Exception as error:
+            # The caller's own iterator failed. What it gave before is embedded first.
+            self._error = self._error or error
+        self._all_read = True
+        self._news.set()
+
+    async def _enter(self, item: Any) -> None:
+        document = item if isinstance(item, Document) else Document(item)
+        nbytes = _size(document.content)
+        if not self._window.has_room(nbytes):
+            self._window_is_full = True
+            self._news.set()
+            await self._window.wait_for_room(nbytes)
+            self._window_is_full = False
+        while len(self._arrived) >= SLAB:
+            self._taken = anyio.Event()
+            await self._taken.wait()
+        position = self._entered
+        self._entered += 1
+        source = Source(position, position if document.id is None else document.id, document.content)
+        self._window.charge(1, nbytes)
+        self._reassembler.enter(position, source.id, nbytes)
+        self._arrived.append(source)
+        self._news.set()
+
+    # plan -----------------------------------------------------------------------------------------------------
+
+    async def plan(self, tasks: TaskGroup) -> None:
+        """Make batches of what arrived; hand each to a worker that can begin with it."""
+        # 0: a worker takes a batch only when it can begin with it, so no more than the workers hold exists.
+        give, take = anyio.create_memory_object_stream[Batch](0)
+        packer = self._parts.packer
+        with give, take:
+            while not self._parts.account.closed:
+                if self._arrived:
+                    batches = packer.add(await self._plan_slab())
+                elif self._all_read:
+                    break
+                elif (packer and self._window_is_full) or not await self._wait_for_news(LINGER if packer else None):
+                    # Nothing more can come, or nothing came for a while: what is there does not wait for it.
+                    batches = packer.flush()
+                else:
+                    continue
+                await self._hand_over(batches, give, take, tasks)
+            await self._hand_over(packer.flush(), give, take, tasks)
+        self._leave()
+
+    async def _wait_for_news(self, seconds: float | None) -> bool:
+        with anyio.move_on_after(seconds):
+            await self._news.wait()
+        came = self._news.is_set()
+        self._news = anyio.Event()
+        return came
+
+    async def _plan_slab(self) -> Chunks:
+        """Chunk some of what arrived; keep what needs no sending, return the rest."""
+        chunker = self._parts.chunker
+        slab: list[Source] = []
+        effort = 0
+        while self._arrived and len(slab) < SLAB and effort < SLAB_EFFORT:
+            slab.append(self._arrived.popleft())
+            effort += chunker.effort(slab[-1].content)
+        self._taken.set()
+        plan = chunker.plan(slab) if effort <= INLINE else await self._parts.in_thread(chunker.plan, slab)
+        self._note(plan)
+        known = self._parts.store.known(plan.chunks)
+        if not known:
+            return plan.chunks
+        rows = sorted(known)
+        self._reassembler.deliver(plan.chunks.select(rows), np.stack([known[row] for row in rows]))
+        self._progress.set()
+        return plan.chunks.select([row for row in range(len(plan.chunks)) if row not in known])
+
+    def _note(self, plan: Plan) -> None:
+        """Tell the reassembler and the observer what became of the documents."""
+        observe = self._parts.observe
+        for position, (spans, weights) in plan.parts.items():
+            self._window.charge(self._reassembler.expect(position, spans, weights), 0)
+        for failure in plan.failures:
+            self._fail([failure.position], failure.error, 0, skipped=failure.skipped)
+        for cut in plan.cuts:
+            observe(DocumentCut(cut))
+        for source in plan.repaired:
+            observe(DocumentRepaired(source.id, source.position))
+        if plan.cuts and self._parts.chunker.tokenizer is None:
+            warnings.warn(
+                f"the tokenizer of this model is not known: documents above {self._parts.chunker.max_input_tokens:,} "
+                "bytes are cut as if every byte were a token. Pass tokenizer= to cut them by their tokens.",
+                stacklevel=2,
+            )
+
+    async def _hand_over(
+        self,
+        batches: Iterable[Batch],
+        give: MemoryObjectSendStream[Batch],
+        take: MemoryObjectReceiveStream[Batch],
+        tasks: TaskGroup,
+    ) -> None:
+        for batch in batches:
+            try:
+                give.send_nowait(batch)
+            except anyio.WouldBlock:
+                if self._busy <= self._parts.limits.max_concurrent_requests:
+                    self._busy += 1
+                    tasks.start_soon(self._work, take.clone())
+                await give.send(batch)
+
+    # work -----------------------------------------------------------------------------------------------------
+
+    async def _work(self, batches: MemoryObjectReceiveStream[Batch]) -> None:
+        """Send batches and keep what comes back, until there are no more."""
+        with batches:
+            async for batch in batches:
+                if not self._parts.account.closed:
+                    await self._keep(await self._parts.send(batch, self._parts.account))
+        self._leave()
+
+    async def _keep(self, answer: Answer) -> None:
+        for batch, vectors in answer.done:
+            await self._parts.store.put(batch, vectors)
+            self._reassembler.deliver(batch, vectors)
+        for batch, error, attempts in answer.failed:
+            self._fail(batch.documents, error, attempts)
+        if answer.stopped is not None:
+            self._stop(answer.stopped)
+        self._progress.set()
+
+    def _fail(self, positions: Iterable[int], error: EmbedbatchError, attempts: int, *, skipped: bool = False) -> None:
+        for failure in self._reassembler.fail(positions, error, attempts, skipped=skipped):
+            self._parts.observe(DocumentFailed(failure))
+        self._progress.set()
+
+    def _stop(self, error: EmbedbatchError) -> None:
+        """Send nothing more. What is in flight is paid for, so it is waited for."""
+        if self._parts.account.closed:
+            return
+        self._parts.account.close()
+        self._error = error
+        self._news.set()
+        self._parts.observe(RunStopped(error))
+
+    def _leave(self) -> None:
+        """A task that brings results has ended. After the last one, what has none will get none."""
+        self._busy -= 1
+        if not self._busy and self._parts.account.closed:
+            error = NotAttemptedError("the run stopped before this document was embedded")
+            self._fail(self._reassembler.unfinished(), error, 0)
+        self._progress.set()
+
+    # results --------------------------------------------------------------------------------------------------
+
+    def __aiter__(self) -> AsyncIterator[Block]:
+        return self
+
+    async def __anext__(self) -> Block:
+        while True:
+            block = self._reassembler.take(BLOCK)
+            if block is not None:
+                self._window.release(block.rows, block.bytes)
+                self._parts.observe(DocumentsEmbedded(block.documents, len(block.positions), block.bytes))
+                return block
+            if not self._busy:
+                self._raise_error()
+                raise StopAsyncIteration
+            self._progress = anyio.Event()
+            await self._progress.wait()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if isinstance(error, EmbedbatchError) and not isinstance(error, SpendLimitError):
+            raise RunStoppedError(f"the run stopped: {error}") from error
+        if error is not None:
+            raise error
+
+
+def _size(content: object) -> int:
+    """About how many bytes a document keeps in memory while it is unfinished."""
+    if isinstance(content, str):
+        return len(content) if content.isascii() else 4 * len(content)
+    try:
+        return 8 * len(content)  # type: ignore[arg-type]
+    except TypeError:
+        return 0

@@ -1,0 +1,302 @@
+"""
+One document becomes chunks that fit the model, by the chosen policy.
+
+A text whose bytes prove that it fits is never tokenized. A longer one is tokenized once, and cut where people
+would cut it: at the last paragraph, sentence, line or word within the last eighth of what fits, else between two
+characters. The token count of a part is read off the whole document's tokens where the tokenizer can prove that
+the cut leaves them as they are; elsewhere the part is counted again. Chunks joined give the document back.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+
+from ..errors import (
+    EmbedbatchError,
+    EmptyInputError,
+    InputTooLongError,
+    InvalidInputError,
+    InvalidTextError,
+    TokenArrayError,
+)
+from ..settings import Empty, LongInput, Surrogates
+from ..values import Chunks, Cut, Failure, Id, Span
+from .tokens import ByteBound, Offsets, Tokenizer
+
+# Longer texts are tokenized in pieces, so that memory stays bounded. No token of cl100k_base is longer than 128
+# bytes, so a text beyond this is too long in any case: a legal input never meets a piece's end.
+PIECE = 2_000_000
+
+_LOOKBACK = 8  # a boundary counts as near the limit within this fraction of the chunk: 1/8
+
+_BOUNDARIES = (
+    re.compile(r"\n[^\S\n]*\n+"),  # paragraph
+    re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？][”’）」』]*"),  # sentence
+    re.compile(r"\n"),
+    re.compile(r"\S(?= )"),  # word: the space goes with the next one, as it does in the tokens
+)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Source(NamedTuple):
+    """A document as it entered the run."""
+
+    position: int
+    id: Id
+    content: Any
+
+
+class Parts(NamedTuple):
+    """How a document was cut: offsets of each part in the original, and its weight in the mean."""
+
+    spans: tuple[Span, ...]
+    weights: tuple[int, ...]
+
+
+class Part(NamedTuple):
+    """One part of a text: characters *start* to *end*, *tokens* of the tokenizer that cut it."""
+
+    start: int
+    end: int
+    tokens: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """What some documents became. *parts* has an entry for every document that is not simply one chunk."""
+
+    chunks: Chunks = field(default_factory=Chunks)
+    parts: dict[int, Parts] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    cuts: list[Cut] = field(default_factory=list)
+    repaired: list[Source] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunker:
+    """
+    Turns documents into chunks of at most *max_input_tokens* tokens.
+
+    Without a *tokenizer* a byte counts as a token, which is safe for every byte-level vocabulary.
+    *count_tokens* asks for the exact count of every document, also where the bound would do.
+    """
+
+    max_input_tokens: int
+    tokenizer: Tokenizer | None
+    long_input: LongInput = "split"
+    empty: Empty = "error"
+    surrogates: Surrogates = "replace"
+    token_arrays: bool = False
+    count_tokens: bool = False
+
+    def effort(self, content: object) -> int:
+        """The number of characters that :meth:`plan` would have to tokenize."""
+        if isinstance(content, str):
+            if self.tokenizer is None:
+                return 0
+            size = len(content) if content.isascii() else 4 * len(content)
+            return len(content) if self.count_tokens or self.tokenizer.bound(size) > self.max_input_tokens else 0
+        return 0 if self.token_arrays or not isinstance(content, Sequence) else 4 * len(content)
+
+    def plan(self, sources: Iterable[Source]) -> Plan:
+        """The chunks, failures and reports of *sources*. Never raises for what a document holds."""
+        plan = Plan()
+        for source in sources:
+            content = source.content
+            try:
+                if isinstance(content, str):
+                    self._plan_text(source, content, plan)
+                else:
+                    self._plan_tokens(source, content, plan)
+            except EmbedbatchError as error:
+                skipped = self.empty == "skip" and isinstance(error, EmptyInputError)
+                plan.failures.append(Failure(source.id, source.position, error, skipped=skipped))
+        return plan
+
+    def _plan_text(self, source: Source, text: str, plan: Plan) -> None:
+        if not text or text.isspace():
+            raise EmptyInputError(f"document {source.id!r} is {'blank' if text else 'empty'}")
+        try:
+            wire = _encode(text)
+        except UnicodeEncodeError as error:
+            text = self._repair(source, text, error, plan)
+            wire = _encode(text)
+        tokenizer = self.tokenizer or _BYTES
+        # The wire form is never shorter than the UTF-8 bytes between its quotes.
+        bound = tokenizer.bound(len(wire) - 2)
+        if bound > self.max_input_tokens:
+            bound = tokenizer.bound(len(text.encode()))
+        if bound <= self.max_input_tokens:
+            tokens = tokenizer.count(text) if self.count_tokens and self.tokenizer else 0
+            plan.chunks.append(wire, source.position, 0, tokens, tokens or bound)
+            self._note_span(source, len(text), plan)
+        else:
+            self._plan_long_text(source, text, tokenizer, plan)
+
+    def _plan_long_text(self, source: Source, text: str, tokenizer: Tokenizer, plan: Plan) -> None:
+        limit = self.max_input_tokens
+        parts = list(_split(text, tokenizer, limit, first_only=self.long_input == "truncate"))
+        whole = parts[-1].end == len(text)
+        tokens = sum(part.tokens for part in parts) if whole else None
+        if len(parts) > 1 or not whole:
+            if self.long_input == "error":
+                raise InputTooLongError(
+                    source.id, tokens=tokens or limit + 1, limit=limit, counted=self.tokenizer is not None
+                )
+            self._report_cut(source, tokens, parts, plan)
+        else:
+            self._note_span(source, len(text), plan)
+        for number, part in enumerate(parts):
+            counted = part.tokens if self.tokenizer else 0
+            plan.chunks.append(_encode(text[part.start : part.end]), source.position, number, counted, part.tokens)
+
+    def _note_span(self, source: Source, length: int, plan: Plan) -> None:
+        """Under "chunks" every row says which part of its document it stands for, also where that is all of it."""
+        if self.long_input == "chunks":
+            plan.parts[source.position] = Parts(((0, length),), (1,))
+
+    def _report_cut(self, source: Source, tokens: int | None, parts: Sequence[Part], plan: Plan) -> None:
+        assert self.long_input != "error"
+        spans = tuple((part.start, part.end) for part in parts)
+        plan.cuts.append(Cut(source.id, source.position, self.long_input, tokens if self.tokenizer else None, spans))
+        if len(parts) > 1:
+            plan.parts[source.position] = Parts(spans, tuple(part.tokens for part in parts))
+
+    def _plan_tokens(self, source: Source, content: Any, plan: Plan) -> None:
+        ids = _token_ids(source.id, content)
+        if not ids:
+            raise EmptyInputError(f"document {source.id!r} is an empty token array")
+        if not self.token_arrays:
+            self._plan_text(source, self._decode(source, ids), plan)
+            return
+        limit = self.max_input_tokens
+        if len(ids) <= limit:
+            parts = [Part(0, len(ids), len(ids))]
+            self._note_span(source, len(ids), plan)
+        elif self.long_input == "error":
+            raise InputTooLongError(source.id, tokens=len(ids), limit=limit)
+        else:
+            step = limit - 1
+            parts = [Part(at, min(at + step, len(ids)), min(step, len(ids) - at)) for at in range(0, len(ids), step)]
+            parts = parts[:1] if self.long_input == "truncate" else parts
+            self._report_cut(source, len(ids), parts, plan)
+        for number, part in enumerate(parts):
+            wire = _encode(ids[part.start : part.end])
+            plan.chunks.append(wire, source.position, number, part.tokens, part.tokens)
+
+    def _decode(self, source: Source, ids: list[int]) -> str:
+        if self.tokenizer is None:
+            raise TokenArrayError(
+                f"document {source.id!r} is a token array; this endpoint takes texts only, and the model's tokenizer "
+                "is not known. Pass the text, or tokenizer=."
+            )
+        try:
+            return self.tokenizer.decode(ids)
+        except (ValueError, KeyError, OverflowError) as error:
+            raise TokenArrayError(
+                f"document {source.id!r} is a token array; this endpoint takes texts only, and its tokens are not "
+                f"those of a text in {self.tokenizer.name}: {error}"
+            ) from error
+
+    def _repair(self, source: Source, text: str, error: UnicodeEncodeError, plan: Plan) -> str:
+        if self.surrogates == "error":
+            raise InvalidTextError(
+                f"document {source.id!r} has a lone surrogate at character {error.start:,}, which UTF-8 cannot carry. "
+                'Pass surrogates="replace" to send U+FFFD in its place.'
+            ) from None
+        plan.repaired.append(source)
+        return _SURROGATE.sub("\ufffd", text)  # one for one, so that offsets stay true
+
+
+_BYTES = ByteBound()
+
+
+def _token_ids(id: Id, content: Any) -> list[int]:
+    """*content* as a list of ints, or the reason why it is none."""
+    ids = content.tolist() if hasattr(content, "tolist") else content
+    if not isinstance(ids, list | tuple):
+        raise InvalidInputError(f"document {id!r}: expected a text or an array of token ids, got {_kind(content)}")
+    for at, token in enumerate(ids):
+        if type(token) is not int or token < 0:
+            raise InvalidInputError(f"document {id!r}: expected a token id, got {_kind(token)} - at [{at}]")
+    return list(ids)
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else type(value).__name__
+
+
+def _split(text: str, tokenizer: Tokenizer, limit: int, *, first_only: bool) -> Iterator[Part]:
+    """Cut *text* into parts of at most *limit* tokens; yield only the first where that is all that is needed."""
+    start = 0
+    while start < len(text):
+        piece = text[start : start + PIECE]
+        is_last = start + len(piece) == len(text)
+        for part in _split_piece(piece, tokenizer, limit):
+            if part.end == len(piece) and part.start and not is_last:
+                break  # begin the next piece with this remainder: it may be longer than it looks
+            yield Part(start + part.start, start + part.end, part.tokens)
+            if first_only:
+                return
+            reached = part.end
+        start += reached
+
+
+def _split_piece(text: str, tokenizer: Tokenizer, limit: int) -> Iterator[Part]:
+    ends = tokenizer.ends(text)
+    start, first = 0, 0  # of the part: its first character, and the number of tokens before it
+    while start < len(text):
+        budget = limit if len(ends) - first <= limit else limit - 1
+        part = _fit(text, tokenizer, ends, start, first, budget)
+        while part.tokens > limit:  # only where the cut changed the tokens
+            budget -= max(1, part.tokens - limit)
+            part = _fit(text, tokenizer, ends, start, first, budget)
+        yield part
+        start = part.end
+        first = int(np.searchsorted(ends, start, "right"))
+
+
+def _fit(text: str, tokenizer: Tokenizer, ends: Offsets, start: int, first: int, budget: int) -> Part:
+    """The part that begins at *start* and has about *budget* tokens."""
+    if len(ends) - first <= budget:
+        end = len(text)
+    else:
+        end = int(ends[first + budget - 1])
+        end -= int(ends[first + budget]) == end  # the next token is a piece of that same character
+        end = max(_boundary(text, start, end), start + 1)
+    edges_hold = all(cut in (0, len(text)) or tokenizer.is_stable_cut(text, cut) for cut in (start, end))
+    if edges_hold:
+        return Part(start, end, int(np.searchsorted(ends, end, "right")) - first)
+    return Part(start, end, tokenizer.count(text[start:end]))
+
+
+def _boundary(text: str, start: int, end: int) -> int:
+    """The last place in the final eighth of *start* to *end* where people would accept a cut, else *end*."""
+    near = end - (end - start) // _LOOKBACK
+    for pattern in _BOUNDARIES:
+        cut = 0
+        # One character more, for the patterns that look ahead.
+        for match in pattern.finditer(text, near, end + 1):
+            if match.end() <= end:
+                cut = match.end()
+        if cut > start:
+            return cut
+    return _between_characters(text, start, end)
+
+
+def _between_characters(text: str, start: int, end: int) -> int:
+    """*end*, or a little before it where it would part a combined character, such as an emoji family."""
+    for cut in range(end, max(start, end - 16), -1):
+        joins = text[cut - 1] == "\u200d" or text[cut : cut + 1] in ("\u200d", "\ufe0f")
+        if not joins and not unicodedata.combining(text[cut : cut + 1] or " "):
+            return cut
+    return end

@@ -1,0 +1,207 @@
+"""
+How many tokens: the proven bound, the exact count, the learned ratio. The only place for tiktoken.
+
+A byte-level BPE token is at least one byte, so most texts are proven to fit without being tokenized. Caps are
+checked with the bound or the exact count; only the pace of sending goes by the ratio.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import ConfigurationError
+from . import vocabulary
+
+if TYPE_CHECKING:
+    import tiktoken
+
+Offsets = npt.NDArray[np.int64]
+
+_INDENTED = re.compile(r"[^\S\r\n]*\S")
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What the planner asks of a tokenizer. Methods are called from worker threads, one call at a time."""
+
+    name: str
+
+    def bound(self, nbytes: int, /) -> int:
+        """The most tokens that a text of *nbytes* UTF-8 bytes can have."""
+
+    def count(self, text: str, /) -> int:
+        """The exact number of tokens in *text*."""
+
+    def ends(self, text: str, /) -> Offsets:
+        """
+        For each token, the offset after the last character of *text* it has a byte of: int64, shape (tokens,).
+
+        Not decreasing. Tokens that are pieces of one character all have the offset after that character.
+        """
+
+    def is_stable_cut(self, text: str, cut: int, /) -> bool:
+        """True if cutting *text* before character *cut* provably leaves the tokens on both sides as they are."""
+
+    def decode(self, tokens: Sequence[int], /) -> str:
+        """The text of *tokens*; raises ``ValueError`` (or ``KeyError``) if they are not the tokens of a text."""
+
+
+class TiktokenTokenizer:
+    """A ``tiktoken.Encoding`` as a :class:`Tokenizer`. Text that looks like a special token is ordinary text."""
+
+    def __init__(self, encoding: tiktoken.Encoding, *, splits_like_cl100k: bool = False) -> None:
+        self.name = encoding.name
+        self._encoding = encoding
+        self._splits_like_cl100k = splits_like_cl100k
+
+    @functools.cached_property
+    def _lengths(self) -> npt.NDArray[np.int64]:
+        """Bytes of each token id."""
+        lengths = np.zeros(self._encoding.max_token_value + 1, np.int64)
+        for token in self._encoding.token_byte_values():
+            lengths[self._encoding.encode_single_token(token)] = len(token)
+        return lengths
+
+    def bound(self, nbytes: int, /) -> int:
+        return nbytes
+
+    def count(self, text: str, /) -> int:
+        return len(self._encode(text))
+
+    def ends(self, text: str, /) -> Offsets:
+        return _characters_reached(text, np.cumsum(self._lengths[self._encode(text)]))
+
+    def is_stable_cut(self, text: str, cut: int, /) -> bool:
+        """
+        Two kinds of boundary are proven, for the split pattern of cl100k_base, which never looks back.
+
+        Before a space that follows something else than white space: nothing that the pattern matches reaches
+        across, and the left side ends in the same match. After the last newline of a stretch of white space
+        with something behind it: the pattern ends a match there, and so it does at the end of a text.
+        """
+        if not self._splits_like_cl100k or not 0 < cut < len(text):
+            return False
+        if text[cut] == " " and not text[cut - 1].isspace():
+            return True
+        return text[cut - 1] == "\n" and _INDENTED.match(text, cut) is not None
+
+    def decode(self, tokens: Sequence[int], /) -> str:
+        return self._encoding.decode_bytes(tokens).decode()
+
+    def _encode(self, text: str) -> npt.NDArray[np.uint32]:
+        return self._encoding.encode_to_numpy(text, disallowed_special=())
+
+
+class ByteBound:
+    """One token per byte: the proven bound as a :class:`Tokenizer`, for models whose tokenizer is not known."""
+
+    name = "bytes"
+
+    def bound(self, nbytes: int, /) -> int:
+        return nbytes
+
+    def count(self, text: str, /) -> int:
+        return len(text.encode())
+
+    def ends(self, text: str, /) -> Offsets:
+        return _characters_reached(text, np.arange(1, len(text.encode()) + 1))
+
+    def is_stable_cut(self, text: str, cut: int, /) -> bool:
+        return True
+
+    def decode(self, tokens: Sequence[int], /) -> str:
+        return bytes(tokens).decode()
+
+
+def _characters_reached(text: str, byte_ends: Offsets) -> Offsets:
+    """How many characters of *text* begin before each byte offset."""
+    if text.isascii():
+        return byte_ends
+    utf8 = np.frombuffer(text.encode(), np.uint8)
+    return np.cumsum((utf8 & 0xC0) != 0x80)[byte_ends - 1]
+
+
+class LazyTokenizer:
+    """
+    A tokenizer that is loaded when it is first needed: most runs never count a token.
+
+    Loading cl100k_base takes some 0.4 s, which is why it happens in the thread that counts.
+    *overhead* is what its bound adds to the number of bytes.
+    """
+
+    def __init__(self, name: str, load: Callable[[], Tokenizer], *, overhead: int = 0) -> None:
+        self.name = name
+        self._load = functools.cache(load)
+        self._overhead = overhead
+
+    def bound(self, nbytes: int, /) -> int:
+        return nbytes + self._overhead
+
+    def count(self, text: str, /) -> int:
+        return self._load().count(text)
+
+    def ends(self, text: str, /) -> Offsets:
+        return self._load().ends(text)
+
+    def is_stable_cut(self, text: str, cut: int, /) -> bool:
+        return self._load().is_stable_cut(text, cut)
+
+    def decode(self, tokens: Sequence[int], /) -> str:
+        return self._load().decode(tokens)
+
+
+def as_tokenizer(given: object) -> Tokenizer:
+    """What the user handed in as ``tokenizer=``: a ``tiktoken.Encoding``, or anything that is a Tokenizer."""
+    import tiktoken
+
+    if isinstance(given, tiktoken.Encoding):
+        return TiktokenTokenizer(given, splits_like_cl100k=given.name == "cl100k_base")
+    if isinstance(given, Tokenizer):
+        return given
+    raise ConfigurationError(f"tokenizer: expected a tiktoken.Encoding or a Tokenizer, got {type(given).__name__}")
+
+
+def cl100k_base() -> Tokenizer:
+    """The tokenizer of OpenAI's embedding models, from the vocabulary inside this package."""
+    return LazyTokenizer("cl100k_base", _load_cl100k_base)
+
+
+@functools.cache
+def _load_cl100k_base() -> Tokenizer:
+    import tiktoken
+
+    encoding = tiktoken.Encoding(
+        "cl100k_base",
+        pat_str=vocabulary.PATTERN,
+        mergeable_ranks=vocabulary.load_ranks(),
+        special_tokens=vocabulary.SPECIAL_TOKENS,
+    )
+    return TiktokenTokenizer(encoding, splits_like_cl100k=True)
+
+
+@dataclass(slots=True)
+class TokenRatio:
+    """
+    Tokens per byte as the endpoint counts them, learned from ``usage``. For pace only, never for caps.
+
+    English runs at 0.22, CJK at 0.43, emoji at 0.69. It starts at the 0.25 that OpenAI's limiter is reported to
+    assume. What lies outside 0.05 to 1 is not believed: some servers count characters, some say 0.
+    """
+
+    value: float = 0.25
+    weight: float = 0.1  # of a new reading; the last twenty or so decide
+
+    def learn(self, nbytes: int, tokens: int | None) -> None:
+        """Take in what the endpoint counted for *nbytes* bytes of input."""
+        if not tokens or not nbytes:
+            return
+        reading = tokens / nbytes
+        if 0.05 <= reading <= 1.0:
+            self.value += self.weight * (reading - self.value)

@@ -1,0 +1,48 @@
+"""The results of a stream, one by one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Self
+
+from .assemble.reassembler import Block
+from .dispatch.account import Account
+from .values import Embedding, Failure, Usage
+
+__all__ = ["Results"]
+
+
+class Results:
+    """The results of a stream, one for every document, and what they have cost so far."""
+
+    def __init__(self, blocks: AsyncIterator[Block], account: Account) -> None:
+        self._blocks = blocks
+        self._account = account
+        self._ready: deque[Embedding | Failure] = deque()
+
+    @property
+    def usage(self) -> Usage:
+        """What the endpoint has counted so far."""
+        return self._account.usage
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Embedding | Failure:
+        while not self._ready:
+            self._ready.extend(_results(await self._blocks.__anext__()))
+        return self._ready.popleft()
+
+
+def _results(block: Block) -> list[Embedding | Failure]:
+    """The rows and failures of *block*, in order of position."""
+    columns = zip(block.ids, block.positions, block.vectors, block.tokens, block.spans, strict=True)
+    # Copies: a row that someone keeps would keep the whole reply's array.
+    results: list[Embedding | Failure] = [
+        Embedding(id, position, vector.copy(), tokens, span) for id, position, vector, tokens, span in columns
+    ]
+    if block.failures:
+        results += block.failures
+        results.sort(key=lambda result: result.position)
+    return results

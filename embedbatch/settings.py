@@ -1,0 +1,92 @@
+"""
+How the library should behave: frozen, keyword-only, checked on construction.
+
+Every ceiling is ``max_…`` and ``None`` means no limit; every duration is seconds, as a float.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from .errors import ConfigurationError
+
+__all__ = ["Limits", "Retries"]
+
+LongInput: TypeAlias = Literal["split", "truncate", "chunks", "error"]
+Empty: TypeAlias = Literal["error", "skip"]
+Surrogates: TypeAlias = Literal["replace", "error"]
+OnFailure: TypeAlias = Literal["raise", "collect"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """
+    What may be sent, and how much may be held.
+
+    Rates: *max_requests_per_minute* and *max_tokens_per_minute* are the quota of the key; up to *burst* seconds'
+    worth may go at once. A full minute's burst would let twice the limit through in the first minute.
+
+    At once: *max_concurrent_requests* are in flight at one endpoint.
+
+    Per request: *max_batch_inputs*, *max_batch_tokens* (proven or exact) and *max_batch_bytes* (of the body). The
+    endpoint's own caps apply as well; the lower one wins.
+
+    Memory: *max_window_rows* and *max_window_bytes* bound what has been read and not yet been handed out.
+    """
+
+    max_requests_per_minute: float | None = None
+    max_tokens_per_minute: float | None = None
+    burst: float = 2.0
+    max_concurrent_requests: int = 32
+    max_batch_inputs: int = 256
+    max_batch_tokens: int = 300_000
+    max_batch_bytes: int = 1_200_000
+    max_window_rows: int = 16_384
+    max_window_bytes: int = 64 * 2**20
+
+    def __post_init__(self) -> None:
+        _check_positive(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retries:
+    """
+    How often and how patiently one request is tried.
+
+    The wait after failed attempt *k* is uniform between 0 and min(*max_wait*, *initial_wait* · 2^(k−1)) — full
+    jitter — and never less than the time the server asked for. A server that asks for more than
+    *max_server_wait* is taken at its word by failing. Waiting for capacity spends no attempt.
+    """
+
+    max_attempts: int = 6
+    initial_wait: float = 0.5
+    max_wait: float = 30.0
+    max_server_wait: float = 300.0
+
+    def __post_init__(self) -> None:
+        _check_positive(self)
+
+
+def _check_positive(settings: Limits | Retries) -> None:
+    for name, value in vars(settings).items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ConfigurationError(f"{name}: expected a number, got {value!r}")
+        if not value > 0:
+            raise ConfigurationError(f"{name}: expected more than 0, got {value!r}")
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Raise unless *value* is one of the literals of *choices*."""
+    allowed = get_args(choices)
+    if value not in allowed:
+        raise ConfigurationError(f"{name}: expected one of {', '.join(map(repr, allowed))}; got {value!r}")
+
+
+DEFAULT_LIMITS = Limits()
+DEFAULT_RETRIES = Retries()
+DEFAULT_TIMEOUT = 60.0  # one attempt, from the first byte out to the last byte in
+CONNECT_TIMEOUT = 5.0
+LINGER = 0.05  # how long a partly filled batch waits for more from a slow source

@@ -1,0 +1,1 @@
+"""Batches to bytes, and bytes to vectors. Pure and synchronous."""

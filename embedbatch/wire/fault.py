@@ -1,0 +1,247 @@
+"""
+Status, headers and body of a bad reply become a fault: what it means, and what to do.
+
+    wait      it may succeed later: try the same request again, after a pause
+    refuse    this request will never be accepted as it stands
+    stop      no request will be accepted: the run ends, everything done is kept
+
+Codes decide before statuses, and statuses before words: servers put billing into 429, configuration into 503 and
+rate limits into 200. Which server does what is listed, with sources, in docs/explanation/faults.md.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+from ..errors import (
+    AttemptTimeoutError,
+    AuthenticationError,
+    MalformedReplyError,
+    ModelNotFoundError,
+    QuotaExhaustedError,
+    RateLimitedError,
+    RequestError,
+    RequestRefusedError,
+    ServerError,
+)
+
+
+class Action(enum.Enum):
+    """What to do about a fault."""
+
+    WAIT = "wait"
+    REFUSE = "refuse"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """
+    What a bad reply means.
+
+    *retry_after* is the time the server asked for, in seconds. *pauses* tells that everyone who sends to this
+    endpoint has to wait, not only the request that was answered so.
+    """
+
+    action: Action
+    error: RequestError
+    retry_after: float | None = None
+    pauses: bool = False
+
+    @property
+    def kind(self) -> str:
+        """A short name for counting: the error's class."""
+        return type(self.error).__name__.removesuffix("Error")
+
+
+class ServerMessage(NamedTuple):
+    """The endpoint's own words, wherever in the body it put them."""
+
+    message: str
+    code: str | None
+    type: str | None
+
+
+# OpenAI's error-code guide; one-api and new-api sources for the last two. Waiting never helps with these.
+_BILLING = {
+    "insufficient_quota",
+    "credit_balance_exhausted",
+    "billing_hard_limit_reached",
+    "billing_not_active",
+    "insufficient_user_quota",
+    "pre_consume_token_quota_failed",
+}
+_BILLING_SUFFIXES = ("_spend_limit_exceeded", "_usage_limit_exceeded")
+_RATE_LIMIT = {"rate_limit_exceeded", "rate_limit_error", "slow_down", "throttling_error", "too_many_requests"}
+_RETRIED = frozenset({408, 409, 425, 429, 529})
+_MAX_MESSAGE = 500  # some servers echo every input in the error
+
+
+def judge(status: int, headers: Mapping[str, str], body: bytes, *, proven: bool, max_wait: float = math.inf) -> Fault:
+    """
+    Decide about a reply whose status is not 200, or whose body is an error.
+
+    *proven* tells that this endpoint has answered before, with this key and model: then a refused key may be
+    the gateway's own upstream's, and a missing model a channel that is down for the moment. *max_wait* is the
+    longest pause, in seconds, that the caller accepts from the server.
+    """
+    words = read_message(body)
+    headers = {name.lower(): value for name, value in headers.items()}
+    action, kind, pauses = _classify(status, words, proven)
+    said = headers.get("x-should-retry", "").lower()
+    if said == "false" and action is Action.WAIT:
+        action = Action.REFUSE
+    elif said == "true" and action is Action.REFUSE:
+        action = Action.WAIT
+    retry_after = read_retry_after(headers) if action is Action.WAIT else None
+    advice = _ADVICE.get(kind, "")
+    if retry_after is not None and retry_after > max_wait:
+        action = Action.STOP
+        advice = f"It asks to wait {retry_after:,.0f} s, more than max_server_wait={max_wait:,.0f}."
+    message = f"HTTP {status}: {words.message or 'no message'}"
+    error = kind(
+        f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {advice}".rstrip(),
+        status=status,
+        code=words.code,
+        type=words.type,
+        request_id=read_request_id(headers),
+    )
+    return Fault(action, error, retry_after, pauses or retry_after is not None)
+
+
+_Verdict = tuple[Action, type[RequestError], bool]
+
+
+def _classify(status: int, words: ServerMessage, proven: bool) -> _Verdict:
+    names = {name.lower() for name in (words.code, words.type) if name}
+    if status == 402 or names & _BILLING or any(name.endswith(_BILLING_SUFFIXES) for name in names):
+        return Action.STOP, QuotaExhaustedError, False
+    if status == 200:
+        return _classify_error_in_200(words, names, proven)
+    if "model_not_found" in names or status == 404:
+        return (Action.WAIT if proven else Action.STOP), ModelNotFoundError, False
+    if status in (401, 403):
+        return (Action.WAIT if proven else Action.STOP), AuthenticationError, False
+    if 300 <= status < 400:
+        return Action.STOP, RequestRefusedError, False
+    if status == 429 or names & _RATE_LIMIT:
+        return Action.WAIT, RateLimitedError, True
+    if status == 408:
+        return Action.WAIT, AttemptTimeoutError, False
+    if status in _RETRIED or status >= 500:
+        return Action.WAIT, ServerError, False
+    return Action.REFUSE, RequestRefusedError, False
+
+
+def _classify_error_in_200(words: ServerMessage, names: set[str], proven: bool) -> _Verdict:
+    """Gateways wrap an upstream's error into a 200; its code may be the upstream's status."""
+    if words.code and words.code.isdecimal() and 400 <= int(words.code) < 600:
+        return _classify(int(words.code), words._replace(code=None), proven)
+    if "model_not_found" in names:
+        return (Action.WAIT if proven else Action.STOP), ModelNotFoundError, False
+    if names & _RATE_LIMIT:
+        return Action.WAIT, RateLimitedError, True
+    return Action.WAIT, MalformedReplyError, False
+
+
+_ADVICE: dict[type[RequestError], str] = {
+    AuthenticationError: "Check api_key=, or OPENAI_API_KEY.",
+    ModelNotFoundError: "Check the model's name and base_url=.",
+    QuotaExhaustedError: "Waiting does not help: check the plan and billing of this key.",
+}
+
+
+def read_message(body: bytes) -> ServerMessage:
+    """
+    The message, code and type in an error body.
+
+    Known shapes: ``{error: {message, type, code}}``, ``{error: "…"}``, ``{message, code, type}``,
+    ``{detail: "…"}``, ``{detail: [{msg}]}``, ``{errors: [{message}]}``, two objects one after the other, plain
+    text, HTML, and nothing at all. A code may be a string, a number or null.
+    """
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        found, _ = json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        return ServerMessage(_shorten(text), None, None)
+    if not isinstance(found, dict):
+        return ServerMessage(_shorten(text), None, None)
+    inner = found.get("error") or found.get("errors") or found.get("detail") or found
+    while isinstance(inner, list) and inner:
+        inner = inner[0]
+    if not isinstance(inner, dict):
+        return ServerMessage(_shorten(str(inner)), _name(found.get("code")), _name(found.get("type")))
+    message = inner.get("message") or inner.get("msg") or inner.get("detail") or text
+    return ServerMessage(_shorten(str(message)), _name(inner.get("code")), _name(inner.get("type")))
+
+
+def holds_error(body: bytes) -> bool:
+    """True if the body of a 200 is an error in disguise, and not merely something else than embeddings."""
+    try:
+        found, _ = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").strip())
+    except ValueError:
+        return False
+    return (
+        isinstance(found, dict)
+        and not found.get("data")
+        and any(found.get(name) for name in ("error", "errors", "detail", "message"))
+    )
+
+
+def read_retry_after(headers: Mapping[str, str]) -> float | None:
+    """
+    Seconds the server asks to wait, or ``None``.
+
+    ``retry-after-ms`` first, then ``retry-after`` (seconds or an HTTP date, read against the reply's own
+    ``date``: clocks differ), then LiteLLM's ``llm_provider-retry-after``. Negative, infinite and unreadable
+    values are ignored.
+    """
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    for name in ("retry-after", "llm_provider-retry-after"):
+        value = headers.get(name)
+        seconds = _seconds(value)
+        if seconds is None:
+            seconds = _seconds_until(value, headers.get("date"))
+        if seconds is not None:
+            return seconds
+    return None
+
+
+def read_request_id(headers: Mapping[str, str]) -> str | None:
+    """The id that the endpoint's support will ask for."""
+    for name in ("x-request-id", "apim-request-id", "mistral-correlation-id", "x-oneapi-request-id", "cf-ray"):
+        if name in headers:
+            return headers[name]
+    return None
+
+
+def _seconds(value: str | None) -> float | None:
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < math.inf else None
+
+
+def _seconds_until(value: str | None, date: str | None) -> float | None:
+    try:
+        seconds = (parsedate_to_datetime(value or "") - parsedate_to_datetime(date or "")).total_seconds()
+    except (ValueError, TypeError):
+        return None
+    return seconds if seconds >= 0 else None
+
+
+def _name(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _MAX_MESSAGE else text[:_MAX_MESSAGE] + "…"

@@ -1,0 +1,165 @@
+"""
+Bytes become vectors, proven aligned with the batch. No reply is trusted.
+
+Vectors are decoded by their JSON type, never by what was asked for: servers that were asked for base64 answer
+with lists of floats, and the reverse. A fault of the whole reply raises; a fault of single rows is reported, so
+that the good rows, whose alignment is proven, are kept.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pybase64
+
+from ..errors import DimensionsError, InvalidReplyError, MalformedReplyError
+from ..values import Vectors
+
+
+class _Item(msgspec.Struct):
+    embedding: msgspec.Raw
+    index: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | float | None = None
+    total_tokens: int | float | None = None
+
+
+class _Body(msgspec.Struct):
+    data: list[_Item]
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_usage = msgspec.json.Decoder(_Usage).decode
+_decode_floats = msgspec.json.Decoder(list[float]).decode
+_decode_floats_and_nulls = msgspec.json.Decoder(list[float | None]).decode
+_decode_text = msgspec.json.Decoder(str).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """
+    The vectors of one reply, float32 of shape (inputs, dimensions), in the order of the batch.
+
+    *bad_rows* maps each row that holds no usable vector to the reason. Token counts are ``None`` where the
+    server did not tell or said 0.
+    """
+
+    vectors: Vectors
+    bad_rows: dict[int, str]
+    prompt_tokens: int | None
+    total_tokens: int | None
+
+
+def decode(body: bytes, *, inputs: int, dimensions: int | None, request_id: str | None = None) -> Decoded:
+    """
+    Decode the reply to a request with *inputs* inputs.
+
+    *dimensions* is the size every vector must have, ``None`` before it is known: the first one tells then.
+
+    Raises :class:`MalformedReplyError` when the body is not the contract's, :class:`InvalidReplyError` when the
+    number of vectors differs or their ``index`` values are not a permutation of 0…n−1 (or absent throughout),
+    and :class:`DimensionsError` when the vectors have another size.
+    """
+    try:
+        reply = _decode_body(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MalformedReplyError(
+            f"expected an embeddings reply, got {_excerpt(body)}: {error}", status=200, request_id=request_id
+        ) from error
+    items = reply.data
+    if len(items) != inputs:
+        raise InvalidReplyError(
+            f"expected {inputs:,} embeddings, got {len(items):,} - at $.data", status=200, request_id=request_id
+        )
+    order = _order([item.index for item in items], request_id)
+    escaped = b"\\" in body  # a JSON writer may escape the slashes of base64
+    rows = [_row(item.embedding, escaped) for item in items]
+    size = dimensions or next((len(row) for row in rows if not isinstance(row, str)), 0)
+    vectors = np.full((inputs, size), np.nan, np.float32)
+    bad_rows = {}
+    for at, row in zip(order, rows, strict=True):
+        if isinstance(row, str):
+            bad_rows[at] = row
+        elif len(row) != size:
+            raise DimensionsError(
+                f"expected vectors of {size:,} numbers, got {len(row):,} - at $.data[{at}].embedding",
+                status=200,
+                request_id=request_id,
+            )
+        else:
+            vectors[at] = row
+    _check_numbers(vectors, bad_rows)
+    prompt_tokens, total_tokens = _usage(reply.usage)
+    return Decoded(vectors, bad_rows, prompt_tokens, total_tokens)
+
+
+def _order(indexes: Sequence[int | None], request_id: str | None) -> Sequence[int]:
+    """Where each item belongs. By position only if no item carries an index."""
+    expected = range(len(indexes))
+    if all(index is None for index in indexes):
+        return expected
+    order = [index for index in indexes if index is not None]
+    if len(order) == len(indexes) and (order == list(expected) or sorted(order) == list(expected)):
+        return order
+    shown = ", ".join("none" if index is None else str(index) for index in indexes[:8])
+    raise InvalidReplyError(
+        f"expected every index from 0 to {len(indexes) - 1} once, got {shown}{', …' if len(indexes) > 8 else ''} "
+        "- at $.data[*].index",
+        status=200,
+        request_id=request_id,
+    )
+
+
+def _row(embedding: msgspec.Raw, escaped: bool) -> npt.NDArray[np.float32] | str:
+    """One vector, or what is wrong with it."""
+    raw = memoryview(embedding)
+    try:
+        if raw[0] == 0x22:  # a quote: base64
+            text = _decode_text(raw).encode() if escaped else raw[1:-1]
+            packed = pybase64.b64decode(text, validate=True)
+            return np.frombuffer(packed, "<f4") if packed else "an empty vector"
+        numbers = _decode_numbers(raw)
+        return np.array(numbers, np.float32) if numbers else "an empty vector"
+    except (msgspec.DecodeError, binascii.Error, ValueError) as error:
+        return f"{_excerpt(bytes(raw[:80]))}: {error}"
+
+
+def _decode_numbers(raw: memoryview) -> list[float] | list[float | None]:
+    try:
+        return _decode_floats(raw)
+    except msgspec.ValidationError:  # NaN reaches JSON as null
+        return _decode_floats_and_nulls(raw)
+
+
+def _check_numbers(vectors: Vectors, bad_rows: dict[int, str]) -> None:
+    """Add to *bad_rows* the rows that are not finite, or nothing but zeros."""
+    if not np.isfinite(vectors).all():
+        for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+            bad_rows.setdefault(row, "a number that is not finite")
+    # Few vectors begin with a zero; only those need to be read to the end.
+    for row in np.flatnonzero(vectors[:, :1] == 0).tolist():
+        if not vectors[row].any():
+            bad_rows.setdefault(row, "nothing but zeros")
+
+
+def _usage(raw: msgspec.Raw) -> tuple[int | None, int | None]:
+    try:
+        usage = _decode_usage(raw)
+    except msgspec.DecodeError:  # absent, null, or some shape of its own: unknown, not an error
+        return None, None
+    prompt = int(usage.prompt_tokens or 0) or None
+    total = int(usage.total_tokens or 0) or None
+    return prompt or total, total or prompt
+
+
+def _excerpt(body: bytes) -> str:
+    shown = body[:80].decode("utf-8", "replace")
+    return repr(shown + "…" if len(body) > 80 else shown) if body else "an empty body"

@@ -112,6 +112,8 @@ class Embedder:
         )
         self.endpoint = target.endpoint
         self.dimensions = target.dimensions
+        if max_input_tokens is not None and max_input_tokens < 16:
+            raise ConfigurationError(f"max_input_tokens: expected at least 16, got {max_input_tokens!r}")
         self._chunker = Chunker(
             max_input_tokens=max_input_tokens or target.max_input_tokens,
             tokenizer=_tokenizer(tokenizer, target.model),

@@ -1,0 +1,160 @@
+"""store= and observe=: what they are told, and what they may do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from embedbatch import (
+    AttemptFailed,
+    Batch,
+    BatchAnswered,
+    Chunks,
+    DocumentCut,
+    DocumentFailed,
+    DocumentRepaired,
+    DocumentsEmbedded,
+    EndpointPaused,
+    Event,
+    Limits,
+    RunStopped,
+    RunStoppedError,
+)
+from embedbatch.testing import Scripted, ScriptedServer
+from embedbatch.values import Vector, Vectors
+
+from .conftest import MakeEmbedder, assert_aligned
+
+pytestmark = pytest.mark.anyio
+
+
+class Memory:
+    """A store that remembers every vector by the chunk's bytes."""
+
+    def __init__(self) -> None:
+        self.vectors: dict[bytes, Vector] = {}
+
+    def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
+        return {row: self.vectors[wire] for row, wire in enumerate(chunks.inputs) if wire in self.vectors}
+
+    async def put(self, batch: Batch, vectors: Vectors, /) -> None:
+        self.vectors.update(zip(batch.inputs, vectors.copy(), strict=True))
+
+
+async def test_what_a_store_knows_is_not_sent(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
+    """Embedded twice, the second time with one new text: only that is sent, and all rows are right."""
+    texts = [f"text {n}" for n in range(10)]
+
+    async with make_embedder(store=Memory()) as embedder:
+        await embedder.embed(texts)
+        again = await embedder.embed([*texts, "new"])
+
+    assert [request.inputs for request in server.received] == [texts, ["new"]]
+    assert_aligned(again, [*texts, "new"], server)
+
+
+async def test_a_store_that_knows_everything_needs_no_request(
+    server: ScriptedServer, make_embedder: MakeEmbedder
+) -> None:
+    """The third call ends although no worker was ever started."""
+    memory = Memory()
+    async with make_embedder(store=memory) as first:
+        await first.embed(["a", "b"])
+    server.received.clear()
+
+    async with make_embedder(store=memory) as second:
+        embeddings = await second.embed(["b", "a"])
+
+    assert not server.received
+    assert_aligned(embeddings, ["b", "a"], server)
+
+
+class BrokenStore(Memory):
+    async def put(self, batch: Batch, vectors: Vectors, /) -> None:
+        raise OSError("no space left on device")
+
+
+async def test_a_store_that_fails_ends_the_run(make_embedder: MakeEmbedder) -> None:
+    """Its exception comes out as it is: what is not kept must not count as done."""
+    async with make_embedder(store=BrokenStore()) as embedder:
+        with pytest.raises(OSError, match="no space left on device"):
+            await embedder.embed(["a"])
+
+
+async def test_everything_worth_counting_is_an_event(make_embedder: MakeEmbedder) -> None:
+    """A run with a pause, a failed attempt, a cut, a repair and a failure tells of each, once."""
+    events: list[Event] = []
+    server = ScriptedServer()
+    server.reply_next(Scripted(status=429, headers={"retry-after": "3"}))
+
+    async with make_embedder("text-embedding-3-small", dimensions=8, observe=events.append) as embedder:
+        await embedder.embed(["a", "", "\ud800", " the" * 9_000], on_failure="collect")
+        stats = embedder.stats()
+
+    kinds = Counter(type(event) for event in events)
+    assert kinds[DocumentFailed] == kinds[DocumentRepaired] == kinds[DocumentCut] == 1
+    assert kinds[BatchAnswered] == 1
+    assert sum(event.documents for event in events if isinstance(event, DocumentsEmbedded)) == 4
+    assert (stats.documents, stats.vectors, stats.failures, stats.cut) == (4, 3, 1, 1)
+
+
+async def test_pauses_and_faults_are_counted(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
+    """One 429 with a time and one 500: two failed attempts by kind, one pause of 3 s."""
+    events: list[Event] = []
+    server.reply_next(Scripted(status=429, headers={"retry-after": "3"}), Scripted(status=500))
+
+    async with make_embedder(observe=events.append) as embedder:
+        await embedder.embed(["a"])
+        stats = embedder.stats()
+
+    assert stats.faults == {"RateLimited": 1, "Server": 1}
+    assert (stats.requests, stats.replies, stats.paused_seconds) == (3, 1, 3.0)
+    assert [event.attempt for event in events if isinstance(event, AttemptFailed)] == [1, 2]
+    assert [event.seconds for event in events if isinstance(event, EndpointPaused)] == [3.0]
+
+
+async def test_a_stop_is_an_event(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
+    """Exactly one, with the reason."""
+    events: list[Event] = []
+    server.reply_when(lambda request: Scripted(status=402))
+
+    async with make_embedder(observe=events.append, limits=Limits(max_batch_inputs=1)) as embedder:
+        with pytest.raises(RunStoppedError):
+            await embedder.embed(["a", "b", "c"])
+
+    stops = [event for event in events if isinstance(event, RunStopped)]
+    assert len(stops) == 1
+    assert "402" in str(stops[0].error)
+
+
+async def test_a_repr_tells_the_state_and_no_secret(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
+    """Model, endpoint and what is in flight; never the key."""
+    async with make_embedder(api_key="sk-very-secret") as embedder:
+        await embedder.embed(["a"])
+
+    assert repr(embedder) == ("<Embedder 'test-model' at openai-compatible, <Limiter 0 of 32 in flight, 0 waiting>>")
+
+
+async def test_a_key_that_a_server_echoes_does_not_come_out(
+    server: ScriptedServer, make_embedder: MakeEmbedder
+) -> None:
+    """An error message that repeats the key has it replaced."""
+    server.reply_next(Scripted(status=401, body={"error": {"message": "bad key sk-very-secret"}}))
+
+    async with make_embedder(api_key="sk-very-secret") as embedder:
+        with pytest.raises(RunStoppedError) as caught:
+            await embedder.embed(["a"])
+
+    assert "sk-very-secret" not in str(caught.value)
+    assert "[key]" in str(caught.value)
+
+
+async def test_a_row_of_a_stream_does_not_keep_the_whole_reply(make_embedder: MakeEmbedder) -> None:
+    """A vector that is kept is its own memory, not a view on the reply's array."""
+    async with make_embedder() as embedder, embedder.stream(["a", "b"]) as results:
+        vectors = [np.asarray(result.vector).base async for result in results]  # type: ignore[union-attr]
+
+    assert vectors == [None, None]

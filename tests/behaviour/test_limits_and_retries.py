@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import anyio
 import pytest
 
@@ -100,7 +102,7 @@ async def test_backoff_grows_and_ends(server: ScriptedServer, make_embedder: Mak
         embeddings = await embedder.embed(["a"], on_failure="collect")
 
     times = [request.at for request in server.received]
-    waits = [later - earlier for earlier, later in zip(times, times[1:], strict=False)]
+    waits = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(times) == 6
     assert all(wait <= 0.5 * 2**n for n, wait in enumerate(waits))
     failure = embeddings.failures[0]

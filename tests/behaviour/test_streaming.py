@@ -9,7 +9,7 @@ import anyio
 import numpy as np
 import pytest
 
-from embedbatch import Document, Embedding, Failure, Limits, NotAttemptedError, RunStoppedError
+from embedbatch import Document, Embedding, Failure, Limits, NotAttemptedError, Results, RunStoppedError
 from embedbatch.testing import Received, Scripted, ScriptedServer
 
 from .conftest import MakeEmbedder
@@ -22,6 +22,12 @@ async def trickle(count: int, seconds: float) -> AsyncIterator[str]:
     for number in range(count):
         await anyio.sleep(seconds)
         yield f"text {number}"
+
+
+async def collect(results: Results, seen: list[Embedding | Failure]) -> None:
+    """Put the results into *seen*, where they stay when the stream raises."""
+    async for result in results:
+        seen += [result]
 
 
 async def test_results_come_in_order(make_embedder: MakeEmbedder) -> None:
@@ -62,13 +68,10 @@ async def test_a_slow_source_does_not_hold_back_what_has_arrived(
     server: ScriptedServer, make_embedder: MakeEmbedder
 ) -> None:
     """One text a second: each result is there 0.05 s after its text, not when a batch of 256 is full."""
-    delays = []
-
     async with make_embedder() as embedder:
         started_at = anyio.current_time()
         async with embedder.stream(trickle(10, seconds=1.0)) as results:
-            async for result in results:
-                delays.append(anyio.current_time() - started_at - (result.position + 1))
+            delays = [anyio.current_time() - started_at - (result.position + 1) async for result in results]
 
     assert len(server.received) == 10
     assert max(delays) == pytest.approx(0.05, abs=0.01)
@@ -98,14 +101,13 @@ async def test_a_source_that_fails_gives_what_it_gave_before(make_embedder: Make
         yield from ("a", "b", "c")
         raise OSError("the disk is gone")
 
-    seen = []
+    seen: list[Embedding | Failure] = []
     async with make_embedder() as embedder:
         with pytest.raises(OSError, match="the disk is gone"):
             async with embedder.stream(source()) as results:
-                async for result in results:
-                    seen.append(result.position)
+                await collect(results, seen)
 
-    assert seen == [0, 1, 2]
+    assert [result.position for result in seen] == [0, 1, 2]
 
 
 async def test_an_exception_in_the_block_comes_out_as_it_is(make_embedder: MakeEmbedder) -> None:
@@ -129,8 +131,7 @@ async def test_a_stopped_stream_accounts_for_every_document(make_embedder: MakeE
     ) as embedder:
         with pytest.raises(RunStoppedError):
             async with embedder.stream(f"text {n}" for n in range(100)) as results:
-                async for result in results:
-                    seen.append(result)
+                await collect(results, seen)
 
     assert [result.position for result in seen] == list(range(100))
     assert sum(isinstance(result, Embedding) for result in seen) == 30

@@ -64,8 +64,9 @@ from .results import Results
 from .settings import Limits, Retries
 from .stats import Stats
 from .values import Batch, Chunks, Cut, Document, Embedding, Embeddings, Failure, Usage
+from .version import VERSION
 
-__version__ = "0.1.0.dev0"
+__version__ = VERSION
 
 __all__ = [
     "AttemptFailed",

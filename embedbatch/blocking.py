@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from anyio.from_thread import BlockingPortalProvider
@@ -34,7 +33,12 @@ def embed(
     """
     embedder = Embedder(model, **options)
     with _LOOP as portal:
-        return portal.call(partial(_embed, embedder, inputs, on_failure, max_spend_tokens))
+        run = portal.start_task_soon(_embed, embedder, inputs, on_failure, max_spend_tokens)
+        try:
+            return run.result()
+        except BaseException:
+            run.cancel()  # Ctrl-C reaches this thread only; a run that has ended is not disturbed
+            raise
 
 
 async def _embed(embedder: Embedder, inputs: Inputs, on_failure: OnFailure, max_spend_tokens: int | None) -> Embeddings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +19,7 @@ from .dispatch.limiter import Limiter
 from .dispatch.sender import Sender
 from .dispatch.transport import Transport
 from .endpoints import LOCAL, Endpoint, Model, Target, resolve
-from .errors import ConfigurationError, FailedDocumentsError, RunStoppedError
+from .errors import ConfigurationError, FailedDocumentsError, InvalidInputError, RunStoppedError
 from .events import DocumentCut, DocumentRepaired, Event, Observe, observe_nothing
 from .pipeline import NoStore, Store
 from .plan.chunker import Chunker
@@ -175,6 +175,8 @@ class Embedder:
         embeddings = await self._embed([text], Account(urgent=True), "collect")
         if embeddings.failures:
             raise embeddings.failures[0].error
+        if len(embeddings) > 1:
+            raise ConfigurationError(f'the text has {len(embeddings)} chunks under long_input="chunks": use embed()')
         vector: Vector = embeddings.vectors[0]
         return vector
 
@@ -220,6 +222,8 @@ class Embedder:
         The iteration raises :class:`RunStoppedError` after the last result when going on could not help, and
         what *documents* itself raised once everything before is embedded.
         """
+        if isinstance(documents, str | bytes | Mapping):
+            raise InvalidInputError(f"expected an iterable of documents, got {type(documents).__name__}")
         account = Account(max_spend_tokens=max_spend_tokens)
         async with pipeline.run(documents, self._parts(account, self._observe, ordered=ordered)) as blocks:
             yield Results(blocks, account)
@@ -246,8 +250,12 @@ class Embedder:
         return f"<Embedder {self.model!r} at {self.endpoint.name}, {self._limiter!r}>"
 
     def _parts(self, account: Account, observe: Observe, *, ordered: bool) -> pipeline.Parts:
+        chunker = self._chunker
+        if account.is_limited:
+            # By their bytes alone texts would seem to cost four times as much, and the run would end early.
+            chunker = replace(chunker, count_tokens=True)
         return pipeline.Parts(
-            chunker=self._chunker,
+            chunker=chunker,
             packer=Packer(self._caps),
             send=self._open().send,
             account=account,

@@ -6,7 +6,7 @@ Every ceiling is ``max_…`` and ``None`` means no limit; every duration is seco
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias, get_args
 
 from .errors import ConfigurationError
@@ -69,13 +69,15 @@ class Retries:
 
 
 def _check_positive(settings: Limits | Retries) -> None:
-    for name, value in vars(settings).items():
-        if value is None:
+    for setting in fields(settings):
+        value = getattr(settings, setting.name)
+        if value is None and setting.default is None:
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ConfigurationError(f"{name}: expected a number, got {value!r}")
+        kinds, kind = (int, "an int") if isinstance(setting.default, int) else (int | float, "a number")
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise ConfigurationError(f"{setting.name}: expected {kind}, got {value!r}")
         if not value > 0:
-            raise ConfigurationError(f"{name}: expected more than 0, got {value!r}")
+            raise ConfigurationError(f"{setting.name}: expected more than 0, got {value!r}")
 
 
 def check_choice(name: str, value: object, choices: object) -> None:

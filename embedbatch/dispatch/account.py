@@ -32,6 +32,11 @@ class Account:
         self._settled = anyio.Event()
         self._waits: set[anyio.CancelScope] = set()
 
+    @property
+    def is_limited(self) -> bool:
+        """True if the run may only spend so many tokens."""
+        return self._spend.max_tokens is not None
+
     def close(self) -> None:
         """End the run's sending."""
         self.closed = True

@@ -235,7 +235,8 @@ class Sender:
             self.proven = True
             self.dimensions = self.dimensions or decoded.vectors.shape[1]
         sent_bytes = sum(map(len, batch.inputs))
-        self._ratio.learn(sent_bytes, decoded.prompt_tokens)
+        if not any(batch.tokens):  # what was counted, or came as tokens, needs no ratio
+            self._ratio.learn(sent_bytes, decoded.prompt_tokens)
         told = decoded.total_tokens is not None
         account.usage += Usage(
             replies=1,

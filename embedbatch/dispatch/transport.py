@@ -17,6 +17,7 @@ from ..errors import (
     MalformedReplyError,
 )
 from ..settings import CONNECT_TIMEOUT
+from ..version import VERSION
 
 MAX_ERROR_BODY = 65_536  # bytes; some servers echo every input in the error
 KEEPALIVE = 30.0  # seconds; shorter than what servers and balancers commonly allow an idle connection
@@ -57,9 +58,12 @@ class Transport:
         if self._url.scheme not in ("http", "https") or not self._url.host:
             raise ConfigurationError(f"base_url: expected an http or https address, got {url!r}")
         self._api_key = api_key
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json", **headers}
+        self._headers = httpx.Headers(
+            {"User-Agent": f"embedbatch/{VERSION}", "Content-Type": "application/json", "Accept": "application/json"}
+        )
         if api_key:
-            self._headers.setdefault("Authorization", f"Bearer {api_key}")
+            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._headers.update(headers)
         if isinstance(timeout, httpx.Timeout):
             self._attempt_timeout, phases = None, timeout
         else:

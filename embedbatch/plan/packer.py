@@ -27,8 +27,8 @@ class Packer:
 
     def __init__(self, caps: Callable[[], Caps]) -> None:
         self._caps = caps
-        self._texts = _Open(caps())
-        self._token_arrays = _Open(caps())
+        self._texts = _Open()
+        self._token_arrays = _Open()
 
     def __len__(self) -> int:
         """Chunks that wait in unfinished batches."""
@@ -41,23 +41,20 @@ class Packer:
             is_text = wire[0] == 0x22  # a JSON string begins with a quote, an array of ints with a bracket
             unfinished = self._texts if is_text else self._token_arrays
             if not unfinished.takes(wire, bound):
-                yield self._close(unfinished)
+                yield unfinished.close()
+            if not unfinished.batch:
+                unfinished.begin(self._caps())
             unfinished.bytes += len(wire) + 1  # and a comma
             unfinished.tokens += bound
             unfinished.batch.append(wire, document, part, tokens, bound)
             if len(unfinished.batch) == unfinished.caps.max_inputs:
-                yield self._close(unfinished)
+                yield unfinished.close()
 
     def flush(self) -> Iterator[Batch]:
         """Yield what is unfinished, although it is not full."""
         for unfinished in (self._texts, self._token_arrays):
             if unfinished.batch:
-                yield self._close(unfinished)
-
-    def _close(self, unfinished: _Open) -> Batch:
-        batch = unfinished.batch
-        unfinished.begin(self._caps())
-        return batch
+                yield unfinished.close()
 
 
 class _Open:
@@ -65,14 +62,21 @@ class _Open:
 
     __slots__ = ("batch", "bytes", "caps", "tokens")
 
-    def __init__(self, caps: Caps) -> None:
-        self.begin(caps)
+    caps: Caps
+    tokens: int
+    bytes: int
+
+    def __init__(self) -> None:
+        self.batch = Batch()
 
     def begin(self, caps: Caps) -> None:
         self.caps = caps
-        self.batch = Batch()
         self.tokens = 0
         self.bytes = 0
+
+    def close(self) -> Batch:
+        batch, self.batch = self.batch, Batch()
+        return batch
 
     def takes(self, wire: bytes, bound: int) -> bool:
         return not self.batch or (

@@ -141,7 +141,7 @@ def _classify(status: int, words: ServerMessage, proven: bool) -> _Verdict:
 
 def _classify_error_in_200(words: ServerMessage, names: set[str], proven: bool) -> _Verdict:
     """Gateways wrap an upstream's error into a 200; its code may be the upstream's status."""
-    if words.code and words.code.isdecimal() and 400 <= int(words.code) < 600:
+    if words.code and len(words.code) == 3 and words.code.isdecimal() and 400 <= int(words.code) < 600:
         return _classify(int(words.code), words._replace(code=None), proven)
     if "model_not_found" in names:
         return (Action.WAIT if proven else Action.STOP), ModelNotFoundError, False
@@ -166,10 +166,7 @@ def read_message(body: bytes) -> ServerMessage:
     text, HTML, and nothing at all. A code may be a string, a number or null.
     """
     text = body.decode("utf-8", "replace").strip()
-    try:
-        found, _ = json.JSONDecoder().raw_decode(text)
-    except ValueError:
-        return ServerMessage(_shorten(text), None, None)
+    found = _first_json(text)
     if not isinstance(found, dict):
         return ServerMessage(_shorten(text), None, None)
     inner = found.get("error") or found.get("errors") or found.get("detail") or found
@@ -183,15 +180,21 @@ def read_message(body: bytes) -> ServerMessage:
 
 def holds_error(body: bytes) -> bool:
     """True if the body of a 200 is an error in disguise, and not merely something else than embeddings."""
-    try:
-        found, _ = json.JSONDecoder().raw_decode(body.decode("utf-8", "replace").strip())
-    except ValueError:
-        return False
+    found = _first_json(body.decode("utf-8", "replace").strip())
     return (
         isinstance(found, dict)
         and not found.get("data")
         and any(found.get(name) for name in ("error", "errors", "detail", "message"))
     )
+
+
+def _first_json(text: str) -> Any:
+    """The JSON value that *text* begins with, or ``None``."""
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
@@ -234,13 +237,13 @@ def _seconds(value: str | None) -> float | None:
 def _seconds_until(value: str | None, date: str | None) -> float | None:
     try:
         seconds = (parsedate_to_datetime(value or "") - parsedate_to_datetime(date or "")).total_seconds()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return seconds if seconds >= 0 else None
 
 
 def _name(value: Any) -> str | None:
-    return None if value is None or value == "" else str(value)
+    return None if value is None or value == "" else _shorten(str(value))
 
 
 def _shorten(text: str) -> str:

@@ -49,7 +49,7 @@ class Decoded:
     The vectors of one reply, float32 of shape (inputs, dimensions), in the order of the batch.
 
     *bad_rows* maps each row that holds no usable vector to the reason. Token counts are ``None`` where the
-    server did not tell or said 0.
+    server did not tell, or said 0 or less.
     """
 
     vectors: Vectors
@@ -70,7 +70,7 @@ def decode(body: bytes, *, inputs: int, dimensions: int | None, request_id: str 
     """
     try:
         reply = _decode_body(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedReplyError(
             f"expected an embeddings reply, got {_excerpt(body)}: {error}", status=200, request_id=request_id
         ) from error
@@ -81,16 +81,17 @@ def decode(body: bytes, *, inputs: int, dimensions: int | None, request_id: str 
         )
     order = _order([item.index for item in items], request_id)
     escaped = b"\\" in body  # a JSON writer may escape the slashes of base64
-    rows = [_row(item.embedding, escaped) for item in items]
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes inf, which is found below
+        rows = [_row(item.embedding, escaped) for item in items]
     size = dimensions or next((len(row) for row in rows if not isinstance(row, str)), 0)
     vectors = np.full((inputs, size), np.nan, np.float32)
     bad_rows = {}
-    for at, row in zip(order, rows, strict=True):
+    for number, (at, row) in enumerate(zip(order, rows, strict=True)):
         if isinstance(row, str):
             bad_rows[at] = row
         elif len(row) != size:
             raise DimensionsError(
-                f"expected vectors of {size:,} numbers, got {len(row):,} - at $.data[{at}].embedding",
+                f"expected vectors of {size:,} numbers, got {len(row):,} - at $.data[{number}].embedding",
                 status=200,
                 request_id=request_id,
             )
@@ -153,10 +154,10 @@ def _check_numbers(vectors: Vectors, bad_rows: dict[int, str]) -> None:
 def _usage(raw: msgspec.Raw) -> tuple[int | None, int | None]:
     try:
         usage = _decode_usage(raw)
-    except msgspec.DecodeError:  # absent, null, or some shape of its own: unknown, not an error
+    except (msgspec.DecodeError, RecursionError):  # absent, null, or some shape of its own: unknown, not an error
         return None, None
-    prompt = int(usage.prompt_tokens or 0) or None
-    total = int(usage.total_tokens or 0) or None
+    prompt = max(0, int(usage.prompt_tokens or 0)) or None
+    total = max(0, int(usage.total_tokens or 0)) or None
     return prompt or total, total or prompt
 
 

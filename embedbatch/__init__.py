@@ -64,9 +64,7 @@ from .results import Results
 from .settings import Limits, Retries
 from .stats import Stats
 from .values import Batch, Chunks, Cut, Document, Embedding, Embeddings, Failure, Usage
-from .version import VERSION
-
-__version__ = VERSION
+from .version import VERSION as __version__
 
 __all__ = [
     "AttemptFailed",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -98,9 +98,6 @@ class Embedder:
         observe: Observe = observe_nothing,
         rng: Random | None = None,
     ) -> None:
-        check_choice("long_input", long_input, LongInput)
-        check_choice("empty", empty, Empty)
-        check_choice("surrogates", surrogates, Surrogates)
         self.model = model
         target = resolve(
             model,
@@ -108,14 +105,12 @@ class Embedder:
             api_key=api_key,
             endpoint=endpoint,
             dimensions=dimensions,
-            environ=os.environ,
         )
         self.endpoint = target.endpoint
+        self.base_url = target.base_url
         self.dimensions = target.dimensions
-        if max_input_tokens is not None and max_input_tokens < 16:
-            raise ConfigurationError(f"max_input_tokens: expected at least 16, got {max_input_tokens!r}")
         self._chunker = Chunker(
-            max_input_tokens=max_input_tokens or target.max_input_tokens,
+            max_input_tokens=target.max_input_tokens if max_input_tokens is None else max_input_tokens,
             tokenizer=_tokenizer(tokenizer, target.model),
             long_input=long_input,
             empty=empty,
@@ -123,13 +118,8 @@ class Embedder:
             token_arrays=target.endpoint.token_arrays,
             count_tokens=count_tokens,
         )
-        self._template = RequestTemplate(
-            model,
-            encoding_format=target.endpoint.encoding_format,
-            dimensions=dimensions,
-            user=user,
-            extra_body=extra_body or {},
-        )
+        encoding_format = target.endpoint.encoding_format
+        self._template = RequestTemplate(model, encoding_format, dimensions, user, extra_body or {})
         self._line = _Line(target, timeout, default_headers or {}, http_client, transport)
         self._limits = limits
         self._retries = retries
@@ -139,9 +129,7 @@ class Embedder:
         self._store = store or NoStore()
         self._tally = Tally()
         self._observers = (self._tally.observe, observe)
-        self._open_in: object = None  # the event loop
-        self._transport: Transport | None = None
-        self._sender: Sender | None = None
+        self._opened: _Opened | None = None
         self._closed = False
 
     async def embed(
@@ -164,28 +152,33 @@ class Embedder:
         """
         check_choice("on_failure", on_failure, OnFailure)
         documents = read_inputs(inputs)
-        return await self._embed(documents, Account(max_spend_tokens=max_spend_tokens), on_failure)
+        return await self._embed(documents, Account(max_spend_tokens=max_spend_tokens), on_failure, self._chunker)
 
     async def embed_one(self, text: Content) -> Vector:
         """
         Embed one text, such as a query, ahead of bulk work on the same embedder.
 
-        Returns its vector: float32, shape (dimensions,). Raises the document's own error if it fails.
+        Returns its vector: float32, shape (dimensions,). Raises the document's own error if it fails; with
+        ``long_input="chunks"`` a text that would have several vectors is too long.
         """
-        embeddings = await self._embed([text], Account(urgent=True), "collect")
+        chunker = self._chunker
+        if chunker.long_input == "chunks":
+            chunker = replace(chunker, long_input="error")
+        embeddings = await self._embed([text], Account(urgent=True), "collect", chunker)
         if embeddings.failures:
             raise embeddings.failures[0].error
-        if len(embeddings) > 1:
-            raise ConfigurationError(f'the text has {len(embeddings)} chunks under long_input="chunks": use embed()')
         vector: Vector = embeddings.vectors[0]
         return vector
 
-    async def _embed(self, documents: list[Any], account: Account, on_failure: OnFailure) -> Embeddings:
-        row_per_chunk = self._chunker.long_input == "chunks"
+    async def _embed(
+        self, documents: list[Any], account: Account, on_failure: OnFailure, chunker: Chunker
+    ) -> Embeddings:
+        row_per_chunk = chunker.long_input == "chunks"
         collector = Collector(_ids(documents), dimensions=self.dimensions, row_per_chunk=row_per_chunk)
         reports = _Reports(self._observe)
         stopped: RunStoppedError | None = None
-        async with pipeline.run(documents, self._parts(account, reports.observe, ordered=row_per_chunk)) as blocks:
+        parts = self._parts(account, chunker, reports.observe, ordered=row_per_chunk)
+        async with pipeline.run(documents, parts) as blocks:
             try:
                 async for block in blocks:
                     collector.add(block)
@@ -225,7 +218,8 @@ class Embedder:
         if isinstance(documents, str | bytes | Mapping):
             raise InvalidInputError(f"expected an iterable of documents, got {type(documents).__name__}")
         account = Account(max_spend_tokens=max_spend_tokens)
-        async with pipeline.run(documents, self._parts(account, self._observe, ordered=ordered)) as blocks:
+        parts = self._parts(account, self._chunker, self._observe, ordered=ordered)
+        async with pipeline.run(documents, parts) as blocks:
             yield Results(blocks, account)
 
     def stats(self) -> Stats:
@@ -235,8 +229,8 @@ class Embedder:
     async def aclose(self) -> None:
         """Close the connections. An ``http_client`` that was handed in stays open."""
         self._closed = True
-        if self._transport is not None:
-            await self._transport.aclose()
+        if self._opened is not None:
+            await self._opened.transport.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -249,14 +243,13 @@ class Embedder:
     def __repr__(self) -> str:
         return f"<Embedder {self.model!r} at {self.endpoint.name}, {self._limiter!r}>"
 
-    def _parts(self, account: Account, observe: Observe, *, ordered: bool) -> pipeline.Parts:
-        chunker = self._chunker
-        if account.is_limited:
+    def _parts(self, account: Account, chunker: Chunker, observe: Observe, *, ordered: bool) -> pipeline.Parts:
+        if account.remaining is not None:
             # By their bytes alone texts would seem to cost four times as much, and the run would end early.
             chunker = replace(chunker, count_tokens=True)
         return pipeline.Parts(
             chunker=chunker,
-            packer=Packer(self._caps),
+            packer=Packer(partial(self._caps, account)),
             send=self._open().send,
             account=account,
             limits=self._limits,
@@ -270,12 +263,11 @@ class Embedder:
         loop = anyio.lowlevel.current_token()
         if self._closed:
             raise ConfigurationError("this Embedder is closed")
-        if self._sender is None:
-            self._open_in = loop
-            self._transport = self._line.connect(self._limits.max_concurrent_requests)
-            self._sender = Sender(
+        if self._opened is None:
+            transport = self._line.connect(self._limits.max_concurrent_requests)
+            sender = Sender(
                 name=self.endpoint.name,
-                transport=self._transport,
+                transport=transport,
                 template=self._template,
                 limiter=self._limiter,
                 ratio=self._ratio,
@@ -284,20 +276,24 @@ class Embedder:
                 rng=self._rng,
                 observe=self._observe,
             )
-        if self._open_in != loop:
+            self._opened = _Opened(loop, transport, sender)
+        if self._opened.loop != loop:
             raise ConfigurationError("this Embedder belongs to another event loop; make one for each loop")
-        return self._sender
+        return self._opened.sender
 
-    def _caps(self) -> Caps:
-        """What a batch may hold now: the lowest of what is set, what the endpoint takes, and what may go at once."""
+    def _caps(self, account: Account) -> Caps:
+        """What a batch may hold now: the least of what is set, what the endpoint takes, what may go and be spent."""
         limits, endpoint = self._limits, self.endpoint
+        max_tokens = min(limits.max_batch_tokens, endpoint.max_request_tokens)
+        if account.remaining is not None:
+            max_tokens = min(max_tokens, account.remaining)
         max_bytes = min(limits.max_batch_bytes, endpoint.max_request_bytes) - self._template.overhead
         if limits.max_tokens_per_minute is not None:
             burst = limits.max_tokens_per_minute / 60 * limits.burst
             max_bytes = min(max_bytes, int(burst / self._ratio.value))
         return Caps(
             max_inputs=min(limits.max_batch_inputs, endpoint.max_inputs),
-            max_tokens=min(limits.max_batch_tokens, endpoint.max_request_tokens),
+            max_tokens=max_tokens,
             max_bytes=max_bytes,
         )
 
@@ -337,6 +333,15 @@ def _tokenizer(given: object, model: Model) -> Tokenizer | None:
     if model.tokenizer == "local":
         return LazyTokenizer("local", lambda: local.load().tokenizer, overhead=1)
     return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """What lives in one event loop."""
+
+    loop: object
+    transport: Transport
+    sender: Sender
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from .errors import ConfigurationError
 
@@ -92,8 +93,9 @@ class Target:
 
     @property
     def url(self) -> str:
-        """Where requests are posted to."""
-        return self.base_url.rstrip("/") + self.endpoint.path
+        """Where requests are posted to. A query in the address stays behind the path."""
+        address = urlsplit(self.base_url)
+        return urlunsplit(address._replace(path=address.path.rstrip("/") + self.endpoint.path))
 
     @property
     def max_input_tokens(self) -> int:
@@ -108,7 +110,7 @@ def resolve(
     api_key: str | None,
     endpoint: Endpoint | None,
     dimensions: int | None,
-    environ: Mapping[str, str],
+    environ: Mapping[str, str] = os.environ,
 ) -> Target:
     """
     Find the endpoint for *model*: from the arguments, then ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY``.
@@ -124,7 +126,7 @@ def resolve(
         base_url = base_url or (endpoint and endpoint.base_url) or environ.get("OPENAI_BASE_URL") or OPENAI.base_url
         api_key = api_key or environ.get("OPENAI_API_KEY") or None
         if endpoint is None:
-            endpoint = OPENAI if urlsplit(base_url).hostname == "api.openai.com" else UNKNOWN
+            endpoint = OPENAI if _host(base_url) == "api.openai.com" else UNKNOWN
     if endpoint.needs_key and not api_key:
         raise ConfigurationError(
             f"no key for {endpoint.name}: set OPENAI_API_KEY or pass api_key=. For another server pass base_url=; "
@@ -138,6 +140,13 @@ def resolve(
         model=knowledge,
         dimensions=_check_dimensions(model, knowledge, dimensions),
     )
+
+
+def _host(base_url: str | None) -> str | None:
+    try:
+        return urlsplit(base_url or "").hostname
+    except (ValueError, AttributeError) as error:
+        raise ConfigurationError(f"base_url: expected an http or https address, got {base_url!r}: {error}") from error
 
 
 def _check_dimensions(model: str, knowledge: Model, dimensions: int | None) -> int | None:

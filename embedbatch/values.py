@@ -47,10 +47,10 @@ class Embedding:
     """
     The answer for one document.
 
-    *vector* is float32 of shape (dimensions,). *tokens* is the exact count in the model's tokenizer, or
-    ``None`` when it was not needed and not asked for. *span* is set by ``long_input="chunks"``, for every
-    document: the part of the text this vector stands for, as character offsets (start, end) into the original;
-    for a token array, as offsets into the array.
+    *vector* is float32 of shape (dimensions,). *tokens* is the exact count of what was embedded, in the model's
+    tokenizer (for a document that was split, the sum over its parts), or ``None`` when it was not needed and not
+    asked for. *span* is set by ``long_input="chunks"``, for every document: the part of the text this vector stands
+    for, as character offsets (start, end) into the original; for a token array that was sent as one, into the array.
     """
 
     id: Id

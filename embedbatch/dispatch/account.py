@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import anyio
 
-from ..errors import SpendLimitError
+from ..errors import ConfigurationError, SpendLimitError
 from ..values import Usage
 from .spend import Spend
 
@@ -25,6 +25,8 @@ class Account:
     """
 
     def __init__(self, *, max_spend_tokens: int | None = None, urgent: bool = False) -> None:
+        if max_spend_tokens is not None and not max_spend_tokens > 0:
+            raise ConfigurationError(f"max_spend_tokens: expected more than 0, got {max_spend_tokens!r}")
         self.urgent = urgent
         self.usage = Usage()
         self.closed = False
@@ -33,9 +35,9 @@ class Account:
         self._waits: set[anyio.CancelScope] = set()
 
     @property
-    def is_limited(self) -> bool:
-        """True if the run may only spend so many tokens."""
-        return self._spend.max_tokens is not None
+    def remaining(self) -> int | None:
+        """Tokens that may be spent on top of what is spent and in flight; ``None`` without a limit."""
+        return self._spend.remaining
 
     def close(self) -> None:
         """End the run's sending."""

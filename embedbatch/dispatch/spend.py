@@ -18,9 +18,14 @@ class Spend:
     spent: int = 0
     reserved: int = 0
 
+    @property
+    def remaining(self) -> int | None:
+        """What is neither spent nor reserved; ``None`` without a limit."""
+        return None if self.max_tokens is None else self.max_tokens - self.spent - self.reserved
+
     def fits(self, tokens: int) -> bool:
         """True if *tokens* more can never pass the limit."""
-        return self.max_tokens is None or self.spent + self.reserved + tokens <= self.max_tokens
+        return self.remaining is None or tokens <= self.remaining
 
     def may_fit_later(self, tokens: int) -> bool:
         """True if *tokens* may fit once the requests in flight turn out to cost less than they reserved."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import anyio
@@ -21,6 +23,10 @@ from ..version import VERSION
 
 MAX_ERROR_BODY = 65_536  # bytes; some servers echo every input in the error
 KEEPALIVE = 30.0  # seconds; shorter than what servers and balancers commonly allow an idle connection
+
+# RFC 9110, 5.1 and 5.5, as h11 reads them.
+_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_HEADER_VALUE = re.compile(r"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +60,20 @@ class Transport:
         transport: httpx.AsyncBaseTransport | None = None,
         app: Any = None,
     ) -> None:
-        self._url = httpx.URL(url)
-        if self._url.scheme not in ("http", "https") or not self._url.host:
-            raise ConfigurationError(f"base_url: expected an http or https address, got {url!r}")
+        self._url = _read_url(url)
         self._api_key = api_key
-        self._headers = httpx.Headers(
-            {"User-Agent": f"embedbatch/{VERSION}", "Content-Type": "application/json", "Accept": "application/json"}
-        )
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
-        self._headers.update(headers)
+        self._headers = _read_headers(headers, api_key)
         if isinstance(timeout, httpx.Timeout):
             self._attempt_timeout, phases = None, timeout
-        else:
+        elif timeout is None or (isinstance(timeout, int | float) and timeout > 0):
             self._attempt_timeout, phases = timeout, httpx.Timeout(None, connect=CONNECT_TIMEOUT)
+        else:
+            raise ConfigurationError(f"timeout: expected seconds above 0, an httpx.Timeout or None, got {timeout!r}")
         self._phases = phases
         self._owns_client = http_client is None
         self._client = http_client or httpx.AsyncClient(
             transport=httpx.ASGITransport(app=app) if app is not None else transport,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: they are of no use here
             limits=httpx.Limits(
                 max_connections=max_connections,
                 max_keepalive_connections=max_connections,
@@ -97,7 +99,9 @@ class Transport:
             raise AttemptTimeoutError(f"no complete reply after {seconds:.1f} s: {_describe(error)}") from error
         except httpx.DecodingError as error:
             raise MalformedReplyError(f"the reply's compression is broken: {error}") from error
-        except httpx.TransportError as error:
+        # Beside its own errors httpx lets out InvalidURL, for a redirect to nowhere, followed or not; ssl.SSLError, for
+        # a damaged record on asyncio; and UnicodeEncodeError, when a cookie that it was sent is not ASCII.
+        except (httpx.TransportError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise ConnectionLostError(f"the connection to {self._url.host} broke: {_describe(error)}") from error
         return Reply(status, headers, reply, anyio.current_time() - started_at)
 
@@ -105,21 +109,28 @@ class Transport:
         request = self._client.build_request(
             "POST", self._url, content=body, headers=self._headers, timeout=self._phases
         )
+        request.stream = _Content(body)
         # Redirects are never followed: they would carry the key and the texts elsewhere.
         response = await self._client.send(request, stream=True, follow_redirects=False)
+        failed = not response.is_success
+        parts = []
+        size = 0
         try:
-            parts = []
-            size = 0
-            async for part in response.aiter_bytes():
-                parts.append(part)
-                size += len(part)
-                if response.status_code != 200 and size >= MAX_ERROR_BODY:
-                    break
+            with anyio.CancelScope() as enough:
+                async for part in response.aiter_bytes():
+                    parts.append(part)
+                    size += len(part)
+                    if failed and size >= MAX_ERROR_BODY:
+                        enough.cancel()  # leaving the loop would leave httpx's generators open, which trio resents
+        except httpx.DecodingError:
+            if not failed:
+                raise
+            # What the status and the headers say is worth more than the text.
         finally:
             await response.aclose()
         # response.content would do the same with a third more time: it decodes and joins twice.
         reply = b"".join(parts)
-        if response.status_code != 200:
+        if failed or b'"data"' not in reply:  # an error in disguise
             reply = self._redact(reply[:MAX_ERROR_BODY])
         return response.status_code, response.headers, reply
 
@@ -131,6 +142,50 @@ class Transport:
         """Close the connections, unless the client is the caller's."""
         if self._owns_client:
             await self._client.aclose()
+
+
+class _Content(httpx.AsyncByteStream):
+    """A request's body. httpx's own is a generator, which stays open when the sending is cancelled: trio warns."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._left = [self._body]
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
+def _read_url(url: str) -> httpx.URL:
+    try:
+        read = httpx.URL(url)
+        read.raw_host.decode().encode("idna")  # as the resolver does: a label may be too long, or empty
+        if read.scheme in ("http", "https") and read.host and (read.port is None or 0 < read.port < 65_536):
+            return read
+        reason = ""
+    except (httpx.InvalidURL, ValueError) as error:
+        reason = f": {error}"
+    raise ConfigurationError(f"base_url: expected an http or https address, got {url!r}{reason}")
+
+
+def _read_headers(headers: Mapping[str, str], api_key: str | None) -> httpx.Headers:
+    """The headers of every request. What no header can carry is refused here: h11's error would show the key."""
+    if api_key and not _HEADER_VALUE.fullmatch(api_key):
+        raise ConfigurationError("api_key: expected a text without white space around it and control characters in it")
+    for name, value in headers.items():
+        if not (isinstance(value, str) and _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            raise ConfigurationError(f"default_headers: {name!r} is not a header that HTTP can carry")
+    read = httpx.Headers(
+        {"User-Agent": f"embedbatch/{VERSION}", "Content-Type": "application/json", "Accept": "application/json"}
+    )
+    if api_key:
+        read["Authorization"] = f"Bearer {api_key}"
+    read.update(httpx.Headers(dict(headers), encoding="utf-8"))
+    return read
 
 
 def _describe(error: Exception) -> str:

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from ..errors import (
+    ConfigurationError,
     EmbedbatchError,
     EmptyInputError,
     InputTooLongError,
@@ -26,8 +27,9 @@ from ..errors import (
     InvalidTextError,
     TokenArrayError,
 )
-from ..settings import Empty, LongInput, Surrogates
+from ..settings import Empty, LongInput, Surrogates, check_choice
 from ..values import Chunks, Cut, Failure, Id, Span
+from .inputs import is_token, kind_of, token_sequence
 from .tokens import ByteBound, Offsets, Tokenizer
 
 # Longer texts are tokenized in pieces, so that memory stays bounded. No token of cl100k_base is longer than 128
@@ -98,6 +100,13 @@ class Chunker:
     token_arrays: bool = False
     count_tokens: bool = False
 
+    def __post_init__(self) -> None:
+        check_choice("long_input", self.long_input, LongInput)
+        check_choice("empty", self.empty, Empty)
+        check_choice("surrogates", self.surrogates, Surrogates)
+        if not isinstance(self.max_input_tokens, int) or self.max_input_tokens < 1:
+            raise ConfigurationError(f"max_input_tokens: expected an int of at least 1, got {self.max_input_tokens!r}")
+
     def effort(self, content: object) -> int:
         """The number of characters that :meth:`plan` would have to tokenize."""
         if isinstance(content, str):
@@ -114,7 +123,7 @@ class Chunker:
             content = source.content
             try:
                 if isinstance(content, str):
-                    self._plan_text(source, content, plan)
+                    self._plan_text(source, str.__str__(content), plan)  # not np.str_, which is no JSON string
                 else:
                     self._plan_tokens(source, content, plan)
             except EmbedbatchError as error:
@@ -144,17 +153,15 @@ class Chunker:
 
     def _plan_long_text(self, source: Source, text: str, tokenizer: Tokenizer, plan: Plan) -> None:
         limit = self.max_input_tokens
-        parts = list(_split(text, tokenizer, limit, first_only=self.long_input == "truncate"))
-        whole = parts[-1].end == len(text)
-        tokens = sum(part.tokens for part in parts) if whole else None
-        if len(parts) > 1 or not whole:
-            if self.long_input == "error":
-                raise InputTooLongError(
-                    source.id, tokens=tokens or limit + 1, limit=limit, counted=self.tokenizer is not None
-                )
-            self._report_cut(source, tokens, parts, plan)
-        else:
+        parts, tokens = _split(text, tokenizer, limit, first_only=self.long_input in ("truncate", "error"))
+        if parts[0].end == len(text):
             self._note_span(source, len(text), plan)
+        elif self.long_input == "error":
+            is_exact = tokens is not None and self.tokenizer is not None
+            most = tokenizer.bound(len(text.encode())) if tokens is None else tokens
+            raise InputTooLongError(source.id, tokens=most, limit=limit, counted=is_exact)
+        else:
+            self._report_cut(source, tokens if self.tokenizer else None, parts, plan)
         for number, part in enumerate(parts):
             counted = part.tokens if self.tokenizer else 0
             plan.chunks.append(_encode(text[part.start : part.end]), source.position, number, counted, part.tokens)
@@ -167,7 +174,7 @@ class Chunker:
     def _report_cut(self, source: Source, tokens: int | None, parts: Sequence[Part], plan: Plan) -> None:
         assert self.long_input != "error"
         spans = tuple((part.start, part.end) for part in parts)
-        plan.cuts.append(Cut(source.id, source.position, self.long_input, tokens if self.tokenizer else None, spans))
+        plan.cuts.append(Cut(source.id, source.position, self.long_input, tokens, spans))
         if len(parts) > 1:
             plan.parts[source.position] = Parts(spans, tuple(part.tokens for part in parts))
 
@@ -185,7 +192,7 @@ class Chunker:
         elif self.long_input == "error":
             raise InputTooLongError(source.id, tokens=len(ids), limit=limit)
         else:
-            step = limit - 1
+            step = max(1, limit - 1)
             parts = [Part(at, min(at + step, len(ids)), min(step, len(ids) - at)) for at in range(0, len(ids), step)]
             parts = parts[:1] if self.long_input == "truncate" else parts
             self._report_cut(source, len(ids), parts, plan)
@@ -222,42 +229,50 @@ _BYTES = ByteBound()
 
 def _token_ids(id: Id, content: Any) -> list[int]:
     """*content* as a list of ints, or the reason why it is none."""
-    ids = content.tolist() if hasattr(content, "tolist") else content
-    if not isinstance(ids, list | tuple):
-        raise InvalidInputError(f"document {id!r}: expected a text or an array of token ids, got {_kind(content)}")
+    ids = token_sequence(content)
+    if ids is None:
+        raise InvalidInputError(f"document {id!r}: expected a text or an array of token ids, got {kind_of(content)}")
     for at, token in enumerate(ids):
-        if type(token) is not int or token < 0:
-            raise InvalidInputError(f"document {id!r}: expected a token id, got {_kind(token)} - at [{at}]")
-    return list(ids)
+        if (type(token) is not int and not is_token(token)) or token < 0:
+            got = token if is_token(token) else kind_of(token)
+            raise InvalidInputError(f"document {id!r}: expected a token id, got {got} - at [{at}]")
+    return list(map(int, ids))
 
 
-def _kind(value: object) -> str:
-    return "None" if value is None else type(value).__name__
+def _split(text: str, tokenizer: Tokenizer, limit: int, *, first_only: bool) -> tuple[list[Part], int | None]:
+    """
+    Cut *text* into parts of at most *limit* tokens, only the first where that is all that is needed; count it.
 
-
-def _split(text: str, tokenizer: Tokenizer, limit: int, *, first_only: bool) -> Iterator[Part]:
-    """Cut *text* into parts of at most *limit* tokens; yield only the first where that is all that is needed."""
+    The count of the whole text is not the sum over its parts, where a cut changed the tokens. It is ``None`` for a
+    text that is tokenized in pieces.
+    """
+    parts: list[Part] = []
+    tokens = None
     start = 0
     while start < len(text):
         piece = text[start : start + PIECE]
+        ends = tokenizer.ends(piece)
         is_last = start + len(piece) == len(text)
-        for part in _split_piece(piece, tokenizer, limit):
+        if is_last and not start:
+            tokens = len(ends)
+        for part in _split_piece(piece, tokenizer, ends, limit):
             if part.end == len(piece) and part.start and not is_last:
                 break  # begin the next piece with this remainder: it may be longer than it looks
-            yield Part(start + part.start, start + part.end, part.tokens)
+            parts.append(Part(start + part.start, start + part.end, part.tokens))
             if first_only:
-                return
+                return parts, tokens
             reached = part.end
         start += reached
+    return parts, tokens
 
 
-def _split_piece(text: str, tokenizer: Tokenizer, limit: int) -> Iterator[Part]:
-    ends = tokenizer.ends(text)
+def _split_piece(text: str, tokenizer: Tokenizer, ends: Offsets, limit: int) -> Iterator[Part]:
     start, first = 0, 0  # of the part: its first character, and the number of tokens before it
     while start < len(text):
         budget = limit if len(ends) - first <= limit else limit - 1
         part = _fit(text, tokenizer, ends, start, first, budget)
-        while part.tokens > limit:  # only where the cut changed the tokens
+        # Only where the cut changed the tokens. One character is the least there is, whatever the limit.
+        while part.tokens > limit and part.end - part.start > 1:
             budget -= max(1, part.tokens - limit)
             part = _fit(text, tokenizer, ends, start, first, budget)
         yield part
@@ -270,8 +285,10 @@ def _fit(text: str, tokenizer: Tokenizer, ends: Offsets, start: int, first: int,
     if len(ends) - first <= budget:
         end = len(text)
     else:
-        end = int(ends[first + budget - 1])
-        end -= int(ends[first + budget]) == end  # the next token is a piece of that same character
+        end = start
+        if budget > 0:
+            end = int(ends[first + budget - 1])
+            end -= int(ends[first + budget]) == end  # the next token is a piece of that same character
         end = max(_boundary(text, start, end), start + 1)
     edges_hold = all(cut in (0, len(text)) or tokenizer.is_stable_cut(text, cut) for cut in (start, end))
     if edges_hold:
@@ -296,7 +313,12 @@ def _boundary(text: str, start: int, end: int) -> int:
 def _between_characters(text: str, start: int, end: int) -> int:
     """*end*, or a little before it where it would part a combined character, such as an emoji family."""
     for cut in range(end, max(start, end - 16), -1):
-        joins = text[cut - 1] == "\u200d" or text[cut : cut + 1] in ("\u200d", "\ufe0f")
-        if not joins and not unicodedata.combining(text[cut : cut + 1] or " "):
+        if text[cut - 1] != "\u200d" and not _continues(text[cut : cut + 1] or " "):
             return cut
     return end
+
+
+def _continues(character: str) -> bool:
+    """True if *character* belongs to the one before it: a mark, a joiner, a skin tone."""
+    is_mark = unicodedata.category(character).startswith("M")
+    return is_mark or character == "\u200d" or "\U0001f3fb" <= character <= "\U0001f3ff"

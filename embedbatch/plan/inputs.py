@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from ..errors import InvalidInputError
 from ..values import Content, Document
 
@@ -23,13 +25,16 @@ def read_inputs(inputs: Inputs) -> list[Content | Document]:
         return [inputs]
     if isinstance(inputs, AsyncIterable):
         raise InvalidInputError("embed() needs all texts at once; an async iterable goes to stream()")
-    if inputs is None or isinstance(inputs, bytes | Mapping | Set) or not isinstance(inputs, Iterable):
-        raise InvalidInputError(f"expected texts, got {_kind(inputs)}")
-    documents: list[Any] = _to_list(inputs)
-    if documents and _is_token(documents[0]):
+    if inputs is None or isinstance(inputs, _BYTES | Mapping | Set) or not isinstance(inputs, Iterable):
+        raise InvalidInputError(f"expected texts, got {kind_of(inputs)}")
+    listed: Any = inputs.tolist() if hasattr(inputs, "tolist") else inputs  # numpy, pandas, array.array
+    if isinstance(listed, str | bytes) or not isinstance(listed, Iterable):
+        raise InvalidInputError(f"expected texts, got {kind_of(inputs)} of one {kind_of(listed)}")
+    documents = list(listed)
+    if documents and is_token(documents[0]):
         for position, token in enumerate(documents):
-            if not _is_token(token):
-                raise InvalidInputError(f"expected a token id, got {_kind(token)} - at [{position}]")
+            if not is_token(token):
+                raise InvalidInputError(f"expected a token id, got {kind_of(token)} - at [{position}]")
         return [documents]
     for position, document in enumerate(documents):
         if not isinstance(document, str):
@@ -41,22 +46,30 @@ def _check(document: object, position: int) -> None:
     content = document.content if isinstance(document, Document) else document
     if isinstance(content, str):
         return
-    if isinstance(content, bytes | Mapping) or not (isinstance(content, Sequence) or hasattr(content, "tolist")):
-        raise InvalidInputError(f"expected a text or a token array, got {_kind(content)} - at [{position}]")
-    for at, token in enumerate(_to_list(content)):
-        if not _is_token(token):
-            raise InvalidInputError(f"expected a token id, got {_kind(token)} - at [{position}][{at}]")
+    tokens = token_sequence(content)
+    if tokens is None:
+        raise InvalidInputError(f"expected a text or a token array, got {kind_of(content)} - at [{position}]")
+    for at, token in enumerate(tokens):
+        if not is_token(token):
+            raise InvalidInputError(f"expected a token id, got {kind_of(token)} - at [{position}][{at}]")
 
 
-def _to_list(items: Any) -> list[Any]:
-    """A list of Python objects, also from numpy, pandas and array.array."""
-    listed = items.tolist() if hasattr(items, "tolist") else items
-    return list(listed) if isinstance(listed, Iterable) else [listed]
+_BYTES: TypeAlias = bytes | bytearray | memoryview  # they iterate over ints, and are no token ids
 
 
-def _is_token(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def token_sequence(content: Any) -> Sequence[Any] | None:
+    """*content* as a sequence of what may be tokens, also from numpy and array.array; ``None`` if it is none."""
+    if isinstance(content, _BYTES):
+        return None
+    listed = content.tolist() if hasattr(content, "tolist") else content
+    return listed if isinstance(listed, Sequence) and not isinstance(listed, str | bytes) else None
 
 
-def _kind(value: object) -> str:
+def is_token(value: object) -> bool:
+    """True for an int, also numpy's; a bool is no token."""
+    return type(value) is int or (isinstance(value, int | np.integer) and not isinstance(value, bool))
+
+
+def kind_of(value: object) -> str:
+    """What *value* is, for a message."""
     return "None" if value is None else type(value).__name__

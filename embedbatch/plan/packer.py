@@ -62,10 +62,6 @@ class _Open:
 
     __slots__ = ("batch", "bytes", "caps", "tokens")
 
-    caps: Caps
-    tokens: int
-    bytes: int
-
     def __init__(self) -> None:
         self.batch = Batch()
 

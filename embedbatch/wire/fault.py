@@ -79,7 +79,7 @@ _BILLING = {
 }
 _BILLING_SUFFIXES = ("_spend_limit_exceeded", "_usage_limit_exceeded")
 _RATE_LIMIT = {"rate_limit_exceeded", "rate_limit_error", "slow_down", "throttling_error", "too_many_requests"}
-_RETRIED = frozenset({408, 409, 425, 429, 529})
+_RETRIED = frozenset({408, 409, 424, 425, 429, 529})  # 424: the backend behind text-embeddings-inference failed
 _MAX_MESSAGE = 500  # some servers echo every input in the error
 
 

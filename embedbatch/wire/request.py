@@ -16,7 +16,6 @@ class RequestTemplate:
     def __init__(
         self,
         model: str,
-        *,
         encoding_format: str | None,
         dimensions: int | None,
         user: str | None,

@@ -181,7 +181,7 @@ async def test_short_texts_need_no_tokenizer(make_embedder: MakeEmbedder) -> Non
         ({"dimensions": 0}, "dimensions: expected an int of at least 1, got 0"),
         ({"extra_body": {"input": "x"}}, "extra_body: 'input'"),
         ({"tokenizer": "cl100k_base"}, "tokenizer: expected a tiktoken.Encoding"),
-        ({"max_input_tokens": 3}, "max_input_tokens: expected at least 16"),
+        ({"max_input_tokens": 0}, "max_input_tokens: expected an int of at least 1, got 0"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(

@@ -9,8 +9,10 @@ import pytest
 
 from embedbatch import (
     AuthenticationError,
+    ConfigurationError,
     ConnectionLostError,
     FailedDocumentsError,
+    InputTooLongError,
     Limits,
     ModelNotFoundError,
     NotAttemptedError,
@@ -313,3 +315,35 @@ async def test_a_run_within_its_spending_limit_is_not_disturbed(make_embedder: M
         embeddings = await embedder.embed(["x" * 100] * 100, max_spend_tokens=2_600)
 
     assert not embeddings.failures
+
+
+async def test_a_budget_below_a_full_batch_is_used(make_embedder: MakeEmbedder) -> None:
+    """1,000 tokens for 256 texts of 13 tokens: a smaller batch goes, and at least 900 tokens are spent."""
+    async with make_embedder("text-embedding-3-small", dimensions=8) as embedder:
+        with pytest.raises(SpendLimitError) as caught:
+            await embedder.embed([" the" * 13] * 256, max_spend_tokens=1_000)
+
+    embeddings = caught.value.embeddings
+    assert embeddings is not None
+    assert 900 <= (embeddings.usage.total_tokens or 0) <= 1_000
+
+
+async def test_a_query_that_would_have_several_vectors_is_too_long(
+    server: ScriptedServer, make_embedder: MakeEmbedder
+) -> None:
+    """embed_one gives one vector: under long_input="chunks" a text above the limit is refused before it is sent."""
+    async with make_embedder(long_input="chunks", max_input_tokens=16) as embedder:
+        with pytest.raises(InputTooLongError):
+            await embedder.embed_one("x" * 17)
+        vector = await embedder.embed_one("x" * 16)
+
+    assert vector.shape == (8,)
+    assert len(server.received) == 1
+
+
+@pytest.mark.parametrize("budget", [0, -5])
+async def test_a_budget_of_nothing_is_a_mistake(budget: int, make_embedder: MakeEmbedder) -> None:
+    """max_spend_tokens must be above 0."""
+    async with make_embedder() as embedder:
+        with pytest.raises(ConfigurationError, match="max_spend_tokens: expected more than 0"):
+            await embedder.embed(["a"], max_spend_tokens=budget)

@@ -99,6 +99,7 @@ class Embedder:
         rng: Random | None = None,
     ) -> None:
         self.model = model
+        self.long_input = long_input
         target = resolve(
             model,
             base_url=base_url,

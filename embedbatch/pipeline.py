@@ -163,7 +163,8 @@ class _Flow:
         self._taken = anyio.Event()  # for the reader: the planner has taken what arrived
         self._progress = anyio.Event()  # for whoever iterates over the results
         self._busy = 1  # tasks that may still bring results: the planner, and every worker
-        self._error: BaseException | None = None
+        self._stopped: EmbedbatchError | None = None
+        self._source_error: Exception | None = None
 
     # read -----------------------------------------------------------------------------------------------------
 
@@ -178,7 +179,7 @@ class _Flow:
                     await self._enter(item)
         except Exception as error:
             # The caller's own iterator failed. What it gave before is embedded first.
-            self._error = self._error or error
+            self._source_error = error
         self._all_read = True
         self._news.set()
 
@@ -313,7 +314,7 @@ class _Flow:
         if self._parts.account.closed:
             return
         self._parts.account.close()
-        self._error = error
+        self._stopped = error
         self._news.set()
         self._parts.observe(RunStopped(error))
 
@@ -344,11 +345,15 @@ class _Flow:
             await self._progress.wait()
 
     def _raise_error(self) -> None:
-        error, self._error = self._error, None
-        if isinstance(error, EmbedbatchError) and not isinstance(error, SpendLimitError):
-            raise RunStoppedError(f"the run stopped: {error}") from error
-        if error is not None:
-            raise error
+        """Raise, once, what ended the run early."""
+        stopped, self._stopped = self._stopped, None
+        if isinstance(stopped, SpendLimitError):
+            raise stopped
+        if stopped is not None:
+            raise RunStoppedError(f"the run stopped: {stopped}") from stopped
+        source_error, self._source_error = self._source_error, None
+        if source_error is not None:
+            raise source_error
 
 
 def _size(content: object) -> int:

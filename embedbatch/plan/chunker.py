@@ -20,8 +20,8 @@ import numpy as np
 
 from ..errors import (
     ConfigurationError,
-    EmbedbatchError,
     EmptyInputError,
+    InputError,
     InputTooLongError,
     InvalidInputError,
     InvalidTextError,
@@ -126,7 +126,7 @@ class Chunker:
                     self._plan_text(source, str.__str__(content), plan)  # not np.str_, which is no JSON string
                 else:
                     self._plan_tokens(source, content, plan)
-            except EmbedbatchError as error:
+            except InputError as error:
                 skipped = self.empty == "skip" and isinstance(error, EmptyInputError)
                 plan.failures.append(Failure(source.id, source.position, error, skipped=skipped))
         return plan

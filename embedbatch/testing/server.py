@@ -2,7 +2,7 @@
 The wire contract in memory: an ``httpx.AsyncBaseTransport`` that answers, and misbehaves when told to.
 
     server = ScriptedServer()
-    server.reply_next(Scripted(429, headers={"retry-after": "30"}))
+    server.reply_next(Scripted(status=429, headers={"retry-after": "30"}))
     async with Embedder("test-model", base_url="http://test/v1", transport=server) as embedder:
         await embedder.embed(["a", "b"])
     assert len(server.received) == 2

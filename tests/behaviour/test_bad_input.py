@@ -19,8 +19,10 @@ from embedbatch import (
     InputTooLongError,
     InvalidInputError,
     InvalidTextError,
+    Tokenizer,
     embed,
 )
+from embedbatch.plan.tokens import LazyTokenizer
 from embedbatch.testing import ScriptedServer
 
 from .conftest import MakeEmbedder
@@ -197,3 +199,20 @@ async def test_an_address_that_is_none_is_refused(make_embedder: MakeEmbedder) -
     async with make_embedder(base_url="localhost:8000/v1") as embedder:
         with pytest.raises(ConfigurationError, match="base_url: expected an http or https address"):
             await embedder.embed(["a"])
+
+
+async def test_a_tokenizer_that_cannot_be_loaded_ends_the_run(
+    server: ScriptedServer, make_embedder: MakeEmbedder
+) -> None:
+    """It is no document's fault: the run ends with the tokenizer's own error, and nothing is sent."""
+    broken = LazyTokenizer("broken", load_nothing)
+
+    async with make_embedder(tokenizer=broken, count_tokens=True) as embedder:
+        with pytest.raises(ConfigurationError, match="pip install"):
+            await embedder.embed(["a", "b"])
+
+    assert not server.received
+
+
+def load_nothing() -> Tokenizer:
+    raise ConfigurationError("not installed: pip install something")

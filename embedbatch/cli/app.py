@@ -1,0 +1,118 @@
+"""The commands and their flags. What they do is imported when they are called: ``--help`` should be quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..settings import DEFAULT_LIMITS, Limits
+from .outcome import DOCUMENTS_FAILED, outcome
+
+app = typer.Typer(
+    help="Texts in, one float32 vector each, in order, as fast as the endpoint allows.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # the frames leave no room for the names of the flags
+    pretty_exceptions_enable=False,
+)
+
+Source = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="A .jsonl file, or a .txt file with a document per line.")
+]
+Destination = Annotated[Path, typer.Option("--output", "-o", metavar="DEST", help="A .parquet or .npy file.")]
+Model = Annotated[str, typer.Option(help="The model. local is the embedded one: no key, no network.")]
+BaseUrl = Annotated[str | None, typer.Option(help="Of the server. (default: OPENAI_BASE_URL, or OpenAI's)")]
+Dimensions = Annotated[int | None, typer.Option(help="Of the vectors. (default: the model's)")]
+TextColumn = Annotated[str, typer.Option(help="The column with the document.")]
+IdColumn = Annotated[str | None, typer.Option(help="The column with its id. (default: numbers from 0)")]
+KeepText = Annotated[bool, typer.Option("--keep-text", help="Write the texts too.")]
+LongInput = Annotated[str, typer.Option(help="For documents above the model's limit.", metavar="split|truncate|error")]
+Empty = Annotated[str, typer.Option(help="For documents without text.", metavar="error|skip")]
+RequestsPerMinute = Annotated[float | None, typer.Option("--max-requests-per-minute", help="The quota of the key.")]
+TokensPerMinute = Annotated[float | None, typer.Option("--max-tokens-per-minute", help="The quota of the key.")]
+ConcurrentRequests = Annotated[int, typer.Option("--max-concurrent-requests", help="In flight at once.")]
+BatchInputs = Annotated[int, typer.Option("--max-batch-inputs", help="Documents in one request.")]
+SpendTokens = Annotated[int | None, typer.Option("--max-spend-tokens", help="Stop before more are spent.")]
+NoTokens = Annotated[bool, typer.Option("--no-tokens", help="Do not count the tokens of each document.")]
+
+
+@app.command()
+def run(
+    source: Source,
+    output: Destination,
+    model: Model = "text-embedding-3-small",
+    base_url: BaseUrl = None,
+    dimensions: Dimensions = None,
+    text_column: TextColumn = "text",
+    id_column: IdColumn = None,
+    keep_text: KeepText = False,
+    long_input: LongInput = "split",
+    empty: Empty = "error",
+    max_requests_per_minute: RequestsPerMinute = None,
+    max_tokens_per_minute: TokensPerMinute = None,
+    max_concurrent_requests: ConcurrentRequests = DEFAULT_LIMITS.max_concurrent_requests,
+    max_batch_inputs: BatchInputs = DEFAULT_LIMITS.max_batch_inputs,
+    max_spend_tokens: SpendTokens = None,
+    no_tokens: NoTokens = False,
+) -> None:
+    """
+    Embed a corpus file: one vector for each document, in order.
+
+    The key is taken from OPENAI_API_KEY. Documents that fail are listed in DEST.failures.jsonl.
+
+    Exit status: 0 all is embedded; 1 some documents failed; 2 nothing was sent; 3 the run stopped early; 130 Ctrl-C.
+    """
+    with outcome():
+        from .running import run as run_job
+
+        limits = Limits(
+            max_requests_per_minute=max_requests_per_minute,
+            max_tokens_per_minute=max_tokens_per_minute,
+            max_concurrent_requests=max_concurrent_requests,
+            max_batch_inputs=max_batch_inputs,
+        )
+        job = {
+            "text_column": text_column,
+            "id_column": id_column,
+            "keep_text": keep_text,
+            "max_spend_tokens": max_spend_tokens,
+        }
+        options = {
+            "base_url": base_url,
+            "dimensions": dimensions,
+            "long_input": long_input,
+            "empty": empty,
+            "count_tokens": not no_tokens,
+            "limits": limits,
+        }
+        if not run_job(source, output, model, job=job, options=options):
+            raise typer.Exit(DOCUMENTS_FAILED)
+
+
+@app.command()
+def search(
+    destination: Annotated[Path, typer.Argument(metavar="DEST", help="What a run has written.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="A text.")],
+    k: Annotated[int, typer.Option("-k", help="How many documents.", min=1)] = 5,
+    base_url: Annotated[str | None, typer.Option(help="Of the server. (default: that of the run)")] = None,
+) -> None:
+    """Print the nearest documents to a query: rank, cosine, id, and the text's first line where it was kept."""
+    with outcome():
+        from .searching import print_matches
+        from .searching import search as find
+
+        print_matches(find(destination, query, k=k, base_url=base_url))
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The directory to write to.")] = Path("embedbatch-demo"),
+) -> None:
+    """Embed the documentation of this Python's own library with the local model, and search it."""
+    with outcome():
+        from .demo import demo as show
+
+        if not show(output):
+            raise typer.Exit(DOCUMENTS_FAILED)

@@ -1,0 +1,44 @@
+"""How a command ends: an exit status, and one line that says why."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import typer
+
+from ..errors import EmbedbatchError, RunStoppedError
+
+DOCUMENTS_FAILED = 1
+CANNOT_WORK = 2  # as for a wrong flag: settings, keys, sources and destinations
+STOPPED = 3
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+@contextmanager
+def outcome() -> Iterator[None]:
+    """A block whose errors end the program, each with its status and a line on stderr instead of a traceback."""
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
+    except KeyboardInterrupt:
+        _fail("interrupted; no unfinished file is left behind", INTERRUPTED)
+    except RunStoppedError as error:
+        _fail(" ".join([str(error), *getattr(error, "__notes__", [])]), STOPPED)
+    except EmbedbatchError as error:
+        _fail(str(error), CANNOT_WORK)
+    except OSError as error:
+        _fail(str(error), STOPPED)
+
+
+def _fail(reason: str, status: int) -> NoReturn:
+    print(f"embedbatch: {reason}", file=sys.stderr)
+    raise typer.Exit(status) from None
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"embedbatch: warning: {message}", file=sys.stderr)

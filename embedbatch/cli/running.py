@@ -1,0 +1,67 @@
+"""``embedbatch run``: a job with a progress bar and a summary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from .. import jobs
+from ..embedder import Embedder
+from ..errors import ConfigurationError
+from .progress import progress_bar
+
+
+def run(source: Path, destination: Path, model: str, *, job: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Do a job and report it: *job* is for ``jobs.run``, *options* for ``Embedder``. True if no document failed."""
+    check(model, options)
+    summary, cut = anyio.run(partial(_run, source, destination, model, job, options))
+    print(describe(summary, model, cut))
+    return not summary.failures
+
+
+async def _run(
+    source: Path, destination: Path, model: str, job: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[jobs.Summary, int]:
+    async with Embedder(model, **options) as embedder:
+        with progress_bar() as progress:
+            summary = await jobs.run(source, destination, embedder, progress=progress, **job)
+        return summary, embedder.stats().cut
+
+
+def check(model: str, options: Mapping[str, Any]) -> None:
+    """Raise for what the library would refuse too, in the words of the command line."""
+    if options.get("long_input") == "chunks":
+        raise ConfigurationError(
+            "--long-input chunks gives several vectors for one document, and a file has one row for each document: "
+            "use split, truncate or error"
+        )
+    elsewhere = options.get("base_url") or os.environ.get("OPENAI_BASE_URL")
+    if model != "local" and not elsewhere and not os.environ.get("OPENAI_API_KEY"):
+        raise ConfigurationError(
+            "no key for OpenAI: set OPENAI_API_KEY. Another server is reached with --base-url; "
+            "--model local needs neither key nor network"
+        )
+
+
+def describe(summary: jobs.Summary, model: str, cut: int) -> str:
+    """One line about a job, in which *cut* documents were longer than the model takes."""
+    whole = f"{summary.documents:,} documents"
+    done = whole if summary.embedded == summary.documents else f"{summary.embedded:,} of {whole}"
+    facts = [f"{summary.seconds:.1f} s"]
+    if summary.usage.total_tokens is not None:
+        facts.insert(0, f"{summary.usage.total_tokens:,} tokens")
+    if summary.dimensions is not None:
+        facts.insert(0, f"{summary.dimensions:,} dimensions")
+    words = [f"{done} embedded with {model} into {summary.destination} ({', '.join(facts)})"]
+    if cut:
+        words.append(f"{cut:,} were longer than the model takes")
+    if summary.skipped:
+        words.append(f"{summary.skipped:,} empty, skipped")
+    if summary.failures:
+        words.append(f"{summary.failures:,} failed: see {summary.failures_file}")
+    return "; ".join(words)

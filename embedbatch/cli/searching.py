@@ -1,0 +1,60 @@
+"""``embedbatch search``: the nearest documents."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import anyio
+
+from .. import jobs
+from ..embedder import Embedder
+from ..errors import ConfigurationError
+from ..values import Vector
+
+_ID_ROOM = 50  # characters; a longer id shifts its line only
+
+
+def search(destination: Path, query: str, *, k: int, base_url: str | None = None) -> list[jobs.Match]:
+    """The documents nearest to *query*, embedded as the vectors in *destination* were."""
+    origin = jobs.read_origin(destination)
+    if origin.dimensions is None:
+        return []  # nothing in it was embedded
+    vector = anyio.run(partial(_embed, origin, query, base_url))
+    return jobs.search(destination, vector, k)
+
+
+async def _embed(origin: jobs.Origin, query: str, base_url: str | None) -> Vector:
+    # At first without `dimensions`, which some servers refuse: that is what most vectors are made with.
+    for dimensions in (None, origin.dimensions):
+        async with Embedder(origin.model, base_url=base_url or origin.base_url, dimensions=dimensions) as embedder:
+            if embedder.dimensions in (None, origin.dimensions):
+                vector = await embedder.embed_one(query)
+                if len(vector) == origin.dimensions:
+                    return vector
+    raise ConfigurationError(f"{origin.model} no longer gives vectors of {origin.dimensions} dimensions")
+
+
+def print_matches(matches: Sequence[jobs.Match]) -> None:
+    """A line for each: rank, score, id, and the first line of the text where it was kept, without that id."""
+    if not matches:
+        print("no document in it has a vector")
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    room = min(_ID_ROOM, max((len(str(match.id)) for match in matches), default=0))
+    for rank, match in enumerate(matches, 1):
+        text = (match.text or "").removeprefix(f"{match.id}: ")
+        line = f"{rank:>3}  {match.score:.3f}  {printable(str(match.id)):<{room}}  {first_line(text)}".rstrip()
+        print(line if width is None or len(line) <= width else line[: width - 1] + "…")
+
+
+def first_line(text: str) -> str:
+    """The first line of *text* that is not blank, safe to print."""
+    return printable(text.strip().partition("\n")[0])
+
+
+def printable(text: str) -> str:
+    """*text* without what a terminal would obey."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,17 @@
+"""
+A corpus in a file, vectors out to a file.
+
+    async with Embedder("text-embedding-3-small", count_tokens=True) as embedder:
+        summary = await jobs.run("corpus.jsonl", "vectors.parquet", embedder)
+
+Sources are ``.jsonl`` (an object per line) and ``.txt`` (a document per line), destinations ``.parquet`` and
+``.npy``. Files are streamed: what is in memory is the embedder's window and one block of the output. A result
+appears under its name when it is complete, never before.
+"""
+
+from .formats import read_origin
+from .nearest import Match, search
+from .origin import Origin
+from .runner import Progress, Summary, run, run_blocking
+
+__all__ = ["Match", "Origin", "Progress", "Summary", "read_origin", "run", "run_blocking", "search"]

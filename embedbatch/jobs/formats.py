@@ -1,0 +1,66 @@
+"""The formats of destinations, by their suffix."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ..errors import ConfigurationError
+from .files import Drafts
+from .origin import Origin
+from .result import Result, Sink
+from .sources import IdType
+
+
+def check_destination(path: Path) -> None:
+    """Raise :class:`ConfigurationError` if nothing can be written to *path*."""
+    _is_parquet(path)
+    if path.is_dir():
+        raise ConfigurationError(f"destination: expected a file, got the directory {path}")
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"destination: there is no directory {path.parent}")
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigurationError(f"destination: the directory {path.parent} cannot be written to")
+
+
+def open_sink(drafts: Drafts, origin: Origin, *, dimensions: int, id_type: IdType, keep_text: bool) -> Sink:
+    """The sink for the destination of *drafts*, by its suffix."""
+    if _is_parquet(drafts.destination):
+        from .parquet import ParquetSink
+
+        return ParquetSink(drafts, origin, dimensions=dimensions, id_type=id_type, keep_text=keep_text)
+    from .npy import NpySink
+
+    return NpySink(drafts, origin, dimensions=dimensions)
+
+
+def open_result(destination: str | os.PathLike[str]) -> Result:
+    """The result in *destination*. Raises :class:`SourceError` if it is none, or is not there."""
+    path = Path(destination)
+    if _is_parquet(path):
+        from .parquet import ParquetResult
+
+        return ParquetResult(path)
+    from .npy import NpyResult
+
+    return NpyResult(path)
+
+
+def read_origin(destination: str | os.PathLike[str]) -> Origin:
+    """What made the vectors in *destination*. Raises :class:`SourceError` if it is no result of a job."""
+    return open_result(destination).origin
+
+
+def _is_parquet(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if suffix not in (".parquet", ".npy"):
+        raise ConfigurationError(f"destination: expected a .parquet or .npy file, got {path.name!r}")
+    if suffix == ".npy":
+        return False
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ConfigurationError(
+            f"destination: a .parquet file needs pyarrow. Install it with: pip install 'embedbatch[jobs]' - {path}"
+        ) from error
+    return True

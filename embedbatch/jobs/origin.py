@@ -1,0 +1,61 @@
+"""What made the vectors in a file, recorded beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import msgspec
+
+from ..embedder import Embedder
+from ..errors import SourceError
+from ..version import VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """
+    Where the vectors in a file come from: a query needs the same model at the same dimensions.
+
+    *base_url* is ``None`` for the embedded model. *dimensions* is ``None`` where no document was embedded and the
+    model is not known. *version* is that of embedbatch.
+    """
+
+    model: str
+    dimensions: int | None
+    endpoint: str
+    base_url: str | None
+    version: str
+
+
+def origin_of(embedder: Embedder, dimensions: int | None) -> Origin:
+    """What is to be recorded of the vectors that *embedder* makes."""
+    return Origin(
+        model=embedder.model,
+        dimensions=dimensions,
+        endpoint=embedder.endpoint.name,
+        base_url=None if embedder.endpoint.name == "local" else _public(embedder.base_url),
+        version=VERSION,
+    )
+
+
+def encode(origin: Origin) -> bytes:
+    """*origin* as JSON."""
+    return msgspec.json.encode(origin)
+
+
+def decode(data: bytes, path: Path) -> Origin:
+    """The origin in *data*, as it was found in *path*."""
+    try:
+        return msgspec.json.decode(data, type=Origin)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SourceError(
+            "it does not say what made its vectors: not a result of embedbatch", path=str(path)
+        ) from error
+
+
+def _public(url: str) -> str:
+    """*url* without what may be a secret: a user, a password, a query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -38,8 +38,16 @@ class Endpoint:
     def __post_init__(self) -> None:
         for name in ("max_inputs", "max_input_tokens", "max_request_tokens", "max_request_bytes"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigurationError(f"{name}: expected at least 1, got {value!r}")
+            if value is None and name == "max_input_tokens":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"{name}: expected an int of at least 1, got {value!r}")
+        if self.path and not self.path.startswith("/"):
+            raise ConfigurationError(f'path: expected a path that begins with "/", got {self.path!r}')
+        if self.encoding_format not in ("base64", "float", None):
+            raise ConfigurationError(
+                f"encoding_format: expected 'base64', 'float' or None; got {self.encoding_format!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +133,9 @@ def resolve(
     else:
         base_url = base_url or (endpoint and endpoint.base_url) or environ.get("OPENAI_BASE_URL") or OPENAI.base_url
         api_key = api_key or environ.get("OPENAI_API_KEY") or None
+        host = _host(base_url)
         if endpoint is None:
-            endpoint = OPENAI if _host(base_url) == "api.openai.com" else UNKNOWN
+            endpoint = OPENAI if host == "api.openai.com" else UNKNOWN
     if endpoint.needs_key and not api_key:
         raise ConfigurationError(
             f"no key for {endpoint.name}: set OPENAI_API_KEY or pass api_key=. For another server pass base_url=; "

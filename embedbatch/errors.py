@@ -35,7 +35,7 @@ concerns everything (the key, the model, the quota) is the ``__cause__`` of a Ru
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .values import Embeddings
@@ -73,6 +73,14 @@ __all__ = [
 
 class EmbedbatchError(Exception):
     """Base of every error of this package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # To be copied and pickled: what __init__ takes is not what it leaves in args.
+        return _restore, (type(self), self.args), vars(self)
+
+
+def _restore(kind: type[EmbedbatchError], args: tuple[Any, ...]) -> EmbedbatchError:
+    return kind.__new__(kind, *args)
 
 
 class ConfigurationError(EmbedbatchError, ValueError):

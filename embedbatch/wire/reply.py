@@ -49,7 +49,7 @@ class Decoded:
     The vectors of one reply, float32 of shape (inputs, dimensions), in the order of the batch.
 
     *bad_rows* maps each row that holds no usable vector to the reason. Token counts are ``None`` where the
-    server did not tell, or said 0 or less.
+    server did not tell, or told what is no count.
     """
 
     vectors: Vectors
@@ -84,17 +84,18 @@ def decode(body: bytes, *, inputs: int, dimensions: int | None, request_id: str 
     with np.errstate(over="ignore"):  # a number too large for float32 becomes inf, which is found below
         rows = [_row(item.embedding, escaped) for item in items]
     size = dimensions or next((len(row) for row in rows if not isinstance(row, str)), 0)
-    vectors = np.full((inputs, size), np.nan, np.float32)
-    bad_rows = {}
-    for number, (at, row) in enumerate(zip(order, rows, strict=True)):
-        if isinstance(row, str):
-            bad_rows[at] = row
-        elif len(row) != size:
+    for number, row in enumerate(rows):  # before memory is taken for as many rows of that size
+        if not isinstance(row, str) and len(row) != size:
             raise DimensionsError(
                 f"expected vectors of {size:,} numbers, got {len(row):,} - at $.data[{number}].embedding",
                 status=200,
                 request_id=request_id,
             )
+    vectors = np.full((inputs, size), np.nan, np.float32)
+    bad_rows = {}
+    for at, row in zip(order, rows, strict=True):
+        if isinstance(row, str):
+            bad_rows[at] = row
         else:
             vectors[at] = row
     _check_numbers(vectors, bad_rows)
@@ -156,9 +157,12 @@ def _usage(raw: msgspec.Raw) -> tuple[int | None, int | None]:
         usage = _decode_usage(raw)
     except (msgspec.DecodeError, RecursionError):  # absent, null, or some shape of its own: unknown, not an error
         return None, None
-    prompt = max(0, int(usage.prompt_tokens or 0)) or None
-    total = max(0, int(usage.total_tokens or 0)) or None
+    prompt, total = _count(usage.prompt_tokens), _count(usage.total_tokens)
     return prompt or total, total or prompt
+
+
+def _count(tokens: float | None) -> int | None:
+    return int(tokens) if tokens is not None and 1 <= tokens < 2**53 else None  # more is no count of anything
 
 
 def _excerpt(body: bytes) -> str:

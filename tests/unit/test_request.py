@@ -1,0 +1,96 @@
+"""A batch becomes the JSON body of one request, and its size is known before it is made."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedbatch.errors import ConfigurationError
+from embedbatch.plan.chunker import Chunker, Source
+from embedbatch.values import Batch
+from embedbatch.wire.request import RequestTemplate
+
+NOTHING: dict[str, Any] = {"encoding_format": None, "dimensions": None, "user": None, "extra_body": {}}
+
+json_values = (
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"]))
+)
+
+
+def batch_of(*contents: str | list[int]) -> Batch:
+    chunker = Chunker(max_input_tokens=10**6, tokenizer=None, token_arrays=True)
+    return chunker.plan([Source(position, position, content) for position, content in enumerate(contents)]).chunks
+
+
+def body_of(*contents: str | list[int], **settings: Any) -> Any:
+    return json.loads(RequestTemplate("a-model", **NOTHING | settings).body(batch_of(*contents)))
+
+
+def test_a_body_holds_what_was_asked_for_and_nothing_else() -> None:
+    """Model and input are always there; encoding_format, dimensions and user only when given: no nulls on the wire."""
+    assert body_of("a") == {"model": "a-model", "input": ["a"]}
+    assert body_of("a", encoding_format="base64", dimensions=256, user="me") == {
+        "model": "a-model",
+        "encoding_format": "base64",
+        "dimensions": 256,
+        "user": "me",
+        "input": ["a"],
+    }
+
+
+def test_a_single_input_is_an_array_of_one() -> None:
+    """One text is sent as ["a"], one token array nested as [[1,2]]: a flat array may hold only 2,048 tokens."""
+    assert body_of("a")["input"] == ["a"]
+    assert body_of([1, 2])["input"] == [[1, 2]]
+
+
+@given(st.lists(st.text().filter(str.strip), min_size=1, max_size=8))
+def test_texts_arrive_as_they_are(texts: list[str]) -> None:
+    """Quotes, backslashes, control characters and emoji are read back as they were, in order, from valid UTF-8."""
+    assert body_of(*texts)["input"] == texts
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    st.sampled_from(["base64", "float", None]),
+    st.none() | st.integers(1, 4096),
+    st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+    st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"])).filter(lambda name: name != "input"), json_values
+    ),
+    st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip), max_size=5),
+)
+def test_the_size_of_a_body_is_known_before(
+    model: str,
+    encoding_format: str | None,
+    dimensions: int | None,
+    user: str | None,
+    extra_body: dict[str, Any],
+    texts: list[str],
+) -> None:
+    """A body has as many bytes as *overhead*, its inputs, and a comma between every two of them."""
+    template = RequestTemplate(
+        model, encoding_format=encoding_format, dimensions=dimensions, user=user, extra_body=extra_body
+    )
+    batch = batch_of(*texts)
+
+    commas = max(0, len(texts) - 1)
+    assert len(template.body(batch)) == template.overhead + sum(map(len, batch.inputs)) + commas
+    assert json.loads(template.body(batch)).items() >= extra_body.items()
+
+
+def test_extra_fields_have_the_last_word() -> None:
+    """extra_body adds fields, such as input_type, and replaces what is there: a null in it is sent as null."""
+    body = body_of("a", encoding_format="base64", extra_body={"input_type": "query", "encoding_format": None})
+
+    assert body == {"model": "a-model", "encoding_format": None, "input_type": "query", "input": ["a"]}
+
+
+def test_the_inputs_cannot_be_replaced() -> None:
+    """An "input" in extra_body would put vectors beside the wrong texts: it is a ConfigurationError."""
+    with pytest.raises(ConfigurationError, match="'input' is what embedbatch fills in"):
+        RequestTemplate("a-model", **NOTHING | {"extra_body": {"input": ["x"]}})

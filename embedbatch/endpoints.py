@@ -141,7 +141,8 @@ def resolve(
             f"no key for {endpoint.name}: set OPENAI_API_KEY or pass api_key=. For another server pass base_url=; "
             'model="local" needs neither key nor network.'
         )
-    knowledge = MODELS.get(model, UNKNOWN_MODEL)
+    # Many servers take any model name, "local" among them: that one is known at home only.
+    knowledge = MODELS.get(model, UNKNOWN_MODEL) if at_home or model != "local" else UNKNOWN_MODEL
     return Target(
         endpoint=endpoint,
         base_url=base_url or endpoint.base_url or "",

@@ -39,7 +39,7 @@ from .events import (
 from .plan.chunker import Chunker, Plan, Source
 from .plan.packer import Packer
 from .settings import LINGER, Limits
-from .values import Batch, Chunks, Document, Vector, Vectors
+from .values import Batch, Chunks, Document, Failure, Vector, Vectors
 
 SLAB = 256  # documents that are planned at once, at most
 SLAB_EFFORT = 500_000  # characters to tokenize (about 50 ms) after which a slab is large enough
@@ -246,8 +246,7 @@ class _Flow:
         if not known:
             return plan.chunks
         rows = sorted(known)
-        self._reassembler.deliver(plan.chunks.select(rows), np.stack([known[row] for row in rows]))
-        self._progress.set()
+        self._deliver(plan.chunks.select(rows), np.stack([known[row] for row in rows]))
         return plan.chunks.select([row for row in range(len(plan.chunks)) if row not in known])
 
     def _note(self, plan: Plan) -> None:
@@ -261,7 +260,7 @@ class _Flow:
             observe(DocumentCut(cut))
         for source in plan.repaired:
             observe(DocumentRepaired(source.id, source.position))
-        if plan.cuts and self._parts.chunker.tokenizer is None:
+        if plan.cut_by_bytes:
             warnings.warn(
                 f"the tokenizer of this model is not known: documents above {self._parts.chunker.max_input_tokens:,} "
                 "bytes are cut as if every byte were a token. Pass tokenizer= to cut them by their tokens.",
@@ -297,15 +296,21 @@ class _Flow:
     async def _keep(self, answer: Answer) -> None:
         for batch, vectors in answer.done:
             await self._parts.store.put(batch, vectors)
-            self._reassembler.deliver(batch, vectors)
+            self._deliver(batch, vectors)
         for batch, error, attempts in answer.failed:
             self._fail(batch.documents, error, attempts)
         if answer.stopped is not None:
             self._stop(answer.stopped)
         self._progress.set()
 
+    def _deliver(self, batch: Batch, vectors: Vectors) -> None:
+        self._tell(self._reassembler.deliver(batch, vectors))
+
     def _fail(self, positions: Iterable[int], error: EmbedbatchError, attempts: int, *, skipped: bool = False) -> None:
-        for failure in self._reassembler.fail(positions, error, attempts, skipped=skipped):
+        self._tell(self._reassembler.fail(positions, error, attempts, skipped=skipped))
+
+    def _tell(self, failures: Iterable[Failure]) -> None:
+        for failure in failures:
             self._parts.observe(DocumentFailed(failure))
         self._progress.set()
 

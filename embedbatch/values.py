@@ -81,7 +81,8 @@ class Cut:
     Report of a document that was longer than the model takes.
 
     *policy* is what was done with it. *tokens* is the whole document's count, ``None`` if unknown. *spans* are
-    the parts that were embedded, as character offsets (start, end) into the original; into the array for tokens.
+    the parts that were embedded, as character offsets (start, end) into the text; for a token array that was sent
+    as one, into the array. Parts that are nothing but white space are not embedded.
     """
 
     id: Id

@@ -118,32 +118,40 @@ class Reassembler:
         self._unfinished[position].rows += added
         return added
 
-    def deliver(self, batch: Batch, vectors: Vectors) -> None:
-        """Take in the vectors of *batch*: float32 of shape (len(batch), dimensions)."""
+    def deliver(self, batch: Batch, vectors: Vectors) -> list[Failure]:
+        """
+        Take in the vectors of *batch*: float32 of shape (len(batch), dimensions).
+
+        Returns the documents that this ended in a failure: those whose chunks cancel each other out.
+        """
+        failures: list[Failure] = []
         for row, position in enumerate(batch.documents):
             if position not in self._unfinished or position in self._ready:
                 continue  # another chunk of this document has failed
             if position in self._several:
-                self._deliver_part(position, batch.parts[row], batch.tokens[row], vectors[row])
+                failures += self._deliver_part(position, batch.parts[row], batch.tokens[row], vectors[row])
             else:
                 self._ready[position] = _Done(vectors, row, row + 1, (batch.tokens[row] or None,), (None,))
+        return failures
 
-    def _deliver_part(self, position: int, part: int, tokens: int, vector: Vector) -> None:
+    def _deliver_part(self, position: int, part: int, tokens: int, vector: Vector) -> list[Failure]:
         several = self._several[position]
         several.tokens[part] = tokens
         several.collect.add(part, vector)
         if not several.collect.is_complete:
-            return
+            return []
         del self._several[position]
         result = several.collect.result()
         if isinstance(several.collect, _Rows):
             counts = [count or None for count in several.tokens]
             self._ready[position] = _Done(result, 0, len(result), counts, several.spans)
         elif np.isnan(result[0]):
-            self.fail([position], InvalidReplyError("the vectors of this document's chunks cancel each other out"), 1)
+            error = InvalidReplyError("the vectors of this document's chunks cancel each other out")
+            return self.fail([position], error, 1)
         else:
             total = sum(several.tokens) if all(several.tokens) else None
             self._ready[position] = _Done(result[np.newaxis], 0, 1, (total,), (None,))
+        return []
 
     def fail(
         self, positions: Iterable[int], error: EmbedbatchError, attempts: int = 0, *, skipped: bool = False

@@ -73,6 +73,7 @@ class Transport:
         self._owns_client = http_client is None
         self._client = http_client or httpx.AsyncClient(
             transport=httpx.ASGITransport(app=app) if app is not None else transport,
+            verify=self._url.scheme == "https",  # without TLS there is nothing to verify: reading the CAs takes 80 ms
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: they are of no use here
             limits=httpx.Limits(
                 max_connections=max_connections,

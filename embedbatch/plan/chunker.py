@@ -4,7 +4,8 @@ One document becomes chunks that fit the model, by the chosen policy.
 A text whose bytes prove that it fits is never tokenized. A longer one is tokenized once, and cut where people
 would cut it: at the last paragraph, sentence, line or word within the last eighth of what fits, else between two
 characters. The token count of a part is read off the whole document's tokens where the tokenizer can prove that
-the cut leaves them as they are; elsewhere the part is counted again. Chunks joined give the document back.
+the cut leaves them as they are; elsewhere the part is counted again. Chunks joined give the document back, but for
+parts that are nothing but white space.
 """
 
 from __future__ import annotations
@@ -74,13 +75,17 @@ class Part(NamedTuple):
 
 @dataclass(slots=True)
 class Plan:
-    """What some documents became. *parts* has an entry for every document that is not simply one chunk."""
+    """
+    What some documents became. *parts* has an entry for every document that is not simply one chunk; *cut_by_bytes*
+    tells that a text was cut without knowing the model's tokenizer.
+    """
 
     chunks: Chunks = field(default_factory=Chunks)
     parts: dict[int, Parts] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     cuts: list[Cut] = field(default_factory=list)
     repaired: list[Source] = field(default_factory=list)
+    cut_by_bytes: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +166,11 @@ class Chunker:
             most = tokenizer.bound(len(text.encode())) if tokens is None else tokens
             raise InputTooLongError(source.id, tokens=most, limit=limit, counted=is_exact)
         else:
+            # A long stretch of white space can fill a part, and blank inputs are never sent.
+            parts = [part for part in parts if not text[part.start : part.end].isspace()]
+            if not parts:
+                raise EmptyInputError(f"document {source.id!r} begins with more white space than the model takes")
+            plan.cut_by_bytes = plan.cut_by_bytes or self.tokenizer is None
             self._report_cut(source, tokens if self.tokenizer else None, parts, plan)
         for number, part in enumerate(parts):
             counted = part.tokens if self.tokenizer else 0
@@ -175,7 +185,7 @@ class Chunker:
         assert self.long_input != "error"
         spans = tuple((part.start, part.end) for part in parts)
         plan.cuts.append(Cut(source.id, source.position, self.long_input, tokens, spans))
-        if len(parts) > 1:
+        if len(parts) > 1 or self.long_input == "chunks":
             plan.parts[source.position] = Parts(spans, tuple(part.tokens for part in parts))
 
     def _plan_tokens(self, source: Source, content: Any, plan: Plan) -> None:

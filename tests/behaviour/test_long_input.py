@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tiktoken
 
-from embedbatch import Document, Embedding, FailedDocumentsError, InvalidReplyError
+from embedbatch import Document, DocumentFailed, Embedding, Event, FailedDocumentsError, InvalidReplyError
 from embedbatch.plan import vocabulary
 from embedbatch.testing import Received, ScriptedServer
 
@@ -161,3 +161,40 @@ async def test_a_request_never_exceeds_any_limit_of_the_endpoint(
         assert len(request.inputs) <= 2_048
         assert sum(count(str(text)) for text in request.inputs) <= 300_000
         assert request.size <= 1_200_000
+
+
+async def test_a_stretch_of_white_space_is_not_sent(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
+    """A part that is nothing but blanks would be refused as empty: it is left out, and the rest is embedded."""
+    text = "begin" + " " * 40_000 + "end"
+
+    async with make_embedder() as embedder:
+        with pytest.warns(UserWarning, match="tokenizer="):
+            embeddings = await embedder.embed([text])
+
+    assert not embeddings.failures
+    inputs = [str(part) for request in server.received for part in request.inputs]
+    assert all(part.strip() for part in inputs)
+    assert inputs[0].startswith("begin")
+    assert inputs[-1].endswith("end")
+
+
+async def test_chunks_that_cancel_each_other_out_are_a_failure_that_is_told(
+    server: ScriptedServer, make_embedder: MakeEmbedder
+) -> None:
+    """Two parts with opposite vectors have no mean direction: a failure, an event, a count."""
+    events: list[Event] = []
+    half = np.array([0.5] * 4, np.float32)
+
+    def opposite(request: Received, body: dict[str, object]) -> dict[str, object]:
+        for number, item in enumerate(body["data"]):  # type: ignore[arg-type, var-annotated]
+            item["embedding"] = (half if number else -half).tolist()
+        return body
+
+    server.edit(opposite)
+    async with make_embedder(max_input_tokens=17, observe=events.append) as embedder:
+        with pytest.warns(UserWarning, match="tokenizer="):
+            embeddings = await embedder.embed(["x" * 32], on_failure="collect")
+
+    assert isinstance(embeddings.failures[0].error, InvalidReplyError)
+    assert embedder.stats().failures == 1
+    assert sum(isinstance(event, DocumentFailed) for event in events) == 1

@@ -1,0 +1,55 @@
+"""What the tests of jobs share."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+DESTINATIONS = pytest.mark.parametrize("destination", ["vectors.parquet", "vectors.npy"])
+
+PIECES = ["word", "naïve", "北京市", "Привет", "🌊👩‍👧", "if (x < 1) { return; }", "\t", "<|endoftext|>", "नमस्ते"]
+
+
+def mixed_texts(count: int) -> list[str]:
+    """Texts of several scripts, most of them short, some of 20 kB."""
+    rng = random.Random(7)
+    return [f"{n} " + " ".join(rng.choices(PIECES, k=int(2 ** rng.uniform(0, 11)))) for n in range(count)]
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> Path:
+    """A corpus of *rows*."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(path: Path) -> tuple[list[Any], np.ndarray[Any, Any], list[int | None]]:
+    """The ids, the vectors (NaN where there is none) and the tokens in a destination, read without embedbatch."""
+    if path.suffix == ".npy":
+        entries = list(map(json.loads, Path(f"{path}.ids.jsonl").read_text().splitlines()))
+        return [entry["id"] for entry in entries], np.load(path), [entry["tokens"] for entry in entries]
+    table = pq.read_table(path)
+    dimensions = table.schema.field("vector").type.list_size
+    rows = [row or [np.nan] * dimensions for row in table.column("vector").to_pylist()]
+    return table.column("id").to_pylist(), np.array(rows, np.float32), table.column("tokens").to_pylist()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """What is in the files in *folder*, by name."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def failures_of(path: Path) -> list[dict[str, Any]]:
+    """What the failures file of a destination lists."""
+    return list(map(json.loads, Path(f"{path}.failures.jsonl").read_text().splitlines()))
+
+
+def names(folder: Path) -> set[str]:
+    """What is in *folder*."""
+    return {path.name for path in folder.iterdir()}

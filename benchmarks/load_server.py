@@ -57,7 +57,8 @@ class Prepared:
         tokens = sum(map(len, request.input)) // 4
         usage = b'"usage":{"prompt_tokens":%d,"total_tokens":%d}' % (tokens, tokens)
         content = b'{"object":"list","data":[' + b",".join(parts) + b'],"model":"bench",' + usage + b"}"
-        return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content) + content
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content)
+        return head + content
 
 
 class Connection(asyncio.Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from random import Random
 from types import TracebackType
@@ -25,7 +25,7 @@ from .pipeline import NoStore, Store
 from .plan.chunker import Chunker
 from .plan.inputs import Inputs, read_inputs
 from .plan.packer import Caps, Packer
-from .plan.tokens import LazyTokenizer, Tokenizer, TokenRatio, as_tokenizer, cl100k_base
+from .plan.tokens import LazyTokenizer, Tokenizer, as_tokenizer, cl100k_base
 from .results import Results
 from .settings import (
     DEFAULT_LIMITS,
@@ -100,13 +100,7 @@ class Embedder:
     ) -> None:
         self.model = model
         self.long_input = long_input
-        target = resolve(
-            model,
-            base_url=base_url,
-            api_key=api_key,
-            endpoint=endpoint,
-            dimensions=dimensions,
-        )
+        target = resolve(model, base_url=base_url, api_key=api_key, endpoint=endpoint, dimensions=dimensions)
         self.endpoint = target.endpoint
         self.base_url = target.base_url
         self.dimensions = target.dimensions
@@ -119,19 +113,24 @@ class Embedder:
             token_arrays=target.endpoint.token_arrays,
             count_tokens=count_tokens,
         )
-        encoding_format = target.endpoint.encoding_format
-        self._template = RequestTemplate(model, encoding_format, dimensions, user, extra_body or {})
-        self._line = _Line(target, timeout, default_headers or {}, http_client, transport)
         self._limits = limits
-        self._retries = retries
-        self._rng = rng or Random()
-        self._limiter = Limiter(limits, self._rng)
-        self._ratio = TokenRatio()
+        self._limiter = Limiter(limits, rng := rng or Random())
         self._store = store or NoStore()
         self._tally = Tally()
         self._observers = (self._tally.observe, observe)
-        self._opened: _Opened | None = None
-        self._closed = False
+        self._template = RequestTemplate(model, target.endpoint.encoding_format, dimensions, user, extra_body or {})
+        self._transport = _connect(target, default_headers or {}, timeout, limits, http_client, transport)
+        self._sender = Sender(
+            name=target.endpoint.name,
+            transport=self._transport,
+            template=self._template,
+            limiter=self._limiter,
+            retries=retries,
+            dimensions=target.dimensions,
+            rng=rng,
+            observe=self._observe,
+        )
+        self._loop: object = None  # where it was first used, and stays
 
     async def embed(
         self,
@@ -229,9 +228,7 @@ class Embedder:
 
     async def aclose(self) -> None:
         """Close the connections. An ``http_client`` that was handed in stays open."""
-        self._closed = True
-        if self._opened is not None:
-            await self._opened.transport.aclose()
+        await self._transport.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -245,13 +242,14 @@ class Embedder:
         return f"<Embedder {self.model!r} at {self.endpoint.name}, {self._limiter!r}>"
 
     def _parts(self, account: Account, chunker: Chunker, observe: Observe, *, ordered: bool) -> pipeline.Parts:
+        self._settle_in_loop()
         if account.remaining is not None:
             # By their bytes alone texts would seem to cost four times as much, and the run would end early.
             chunker = replace(chunker, count_tokens=True)
         return pipeline.Parts(
             chunker=chunker,
             packer=Packer(partial(self._caps, account)),
-            send=self._open().send,
+            send=self._sender.send,
             account=account,
             limits=self._limits,
             ordered=ordered,
@@ -259,28 +257,14 @@ class Embedder:
             observe=observe,
         )
 
-    def _open(self) -> Sender:
-        """The sender, made at first use, in the event loop where it stays."""
+    def _settle_in_loop(self) -> None:
+        """Connections belong to the event loop that made them."""
         loop = anyio.lowlevel.current_token()
-        if self._closed:
-            raise ConfigurationError("this Embedder is closed")
-        if self._opened is None:
-            transport = self._line.connect(self._limits.max_concurrent_requests)
-            sender = Sender(
-                name=self.endpoint.name,
-                transport=transport,
-                template=self._template,
-                limiter=self._limiter,
-                ratio=self._ratio,
-                retries=self._retries,
-                dimensions=self.dimensions,
-                rng=self._rng,
-                observe=self._observe,
-            )
-            self._opened = _Opened(loop, transport, sender)
-        if self._opened.loop != loop:
+        self._loop = self._loop or loop
+        if self._loop != loop:
             raise ConfigurationError("this Embedder belongs to another event loop; make one for each loop")
-        return self._opened.sender
+        if self._transport.is_closed:
+            raise ConfigurationError("this Embedder, or the http_client it was given, is closed")
 
     def _caps(self, account: Account) -> Caps:
         """What a batch may hold now: the least of what is set, what the endpoint takes, what may go and be spent."""
@@ -291,7 +275,7 @@ class Embedder:
         max_bytes = min(limits.max_batch_bytes, endpoint.max_request_bytes) - self._template.overhead
         if limits.max_tokens_per_minute is not None:
             burst = limits.max_tokens_per_minute / 60 * limits.burst
-            max_bytes = min(max_bytes, int(burst / self._ratio.value))
+            max_bytes = min(max_bytes, int(burst / self._sender.ratio.value))
         return Caps(
             max_inputs=min(limits.max_batch_inputs, endpoint.max_inputs),
             max_tokens=max_tokens,
@@ -336,34 +320,22 @@ def _tokenizer(given: object, model: Model) -> Tokenizer | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """What lives in one event loop."""
-
-    loop: object
-    transport: Transport
-    sender: Sender
-
-
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """How the endpoint is reached."""
-
-    target: Target
-    timeout: float | httpx.Timeout | None
-    headers: Mapping[str, str]
-    http_client: httpx.AsyncClient | None
-    transport: httpx.AsyncBaseTransport | None
-
-    def connect(self, max_connections: int) -> Transport:
-        in_process = self.target.endpoint is LOCAL and not (self.http_client or self.transport)
-        return Transport(
-            self.target.url,
-            self.headers,
-            api_key=self.target.api_key,
-            timeout=self.timeout,
-            max_connections=max_connections,
-            http_client=self.http_client,
-            transport=self.transport,
-            app=local.LocalApp() if in_process else None,
-        )
+def _connect(
+    target: Target,
+    headers: Mapping[str, str],
+    timeout: float | httpx.Timeout | None,
+    limits: Limits,
+    http_client: httpx.AsyncClient | None,
+    transport: httpx.AsyncBaseTransport | None,
+) -> Transport:
+    in_process = target.endpoint is LOCAL and not (http_client or transport)
+    return Transport(
+        target.url,
+        headers,
+        api_key=target.api_key,
+        timeout=timeout,
+        max_connections=limits.max_concurrent_requests,
+        http_client=http_client,
+        transport=transport,
+        app=local.LocalApp() if in_process else None,
+    )

@@ -26,8 +26,11 @@ from hypothesis import settings
 settings.register_profile("house", deadline=None, max_examples=60, derandomize="CI" in os.environ)
 settings.load_profile("house")
 
-# What the package takes from the environment when it is not told otherwise.
-READ_FROM_THE_ENVIRONMENT = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "TIKTOKEN_CACHE_DIR")
+# What the package, and httpx for it, takes from the environment when it is not told otherwise.
+READ_FROM_THE_ENVIRONMENT = (
+    *("OPENAI_API_KEY", "OPENAI_BASE_URL", "TIKTOKEN_CACHE_DIR"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
+)
 
 
 @pytest.fixture

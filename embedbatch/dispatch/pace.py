@@ -50,7 +50,8 @@ class Pace:
         self._requests = _bucket(limits.max_requests_per_minute, limits.burst)
         self._tokens = _bucket(limits.max_tokens_per_minute, limits.burst)
         self._rng = rng
-        self._reentry_gap = REENTRY / limits.max_concurrent_requests
+        self._max_concurrent_requests = limits.max_concurrent_requests
+        self._reentry_gap = 0.0
         self._closed_until = -math.inf
         self._reentry_until = -math.inf
 
@@ -73,16 +74,21 @@ class Pace:
 
     def pause(self, seconds: float, now: float) -> bool:
         """Let nothing go for *seconds*; False if a pause at least as long is on already."""
-        until = now + seconds + self._rng.uniform(0.0, self._reentry_gap)
+        # No longer than the pause itself, and nothing where nobody else comes back.
+        others = self._max_concurrent_requests - 1
+        reentry = min(REENTRY, seconds) if others else 0.0
+        gap = reentry / (others + 1)
+        until = now + seconds + self._rng.uniform(0.0, gap)
         if until <= self._closed_until:
             return False
         self._closed_until = until
-        self._reentry_until = until + REENTRY
+        self._reentry_gap = gap
+        self._reentry_until = until + reentry
         return True
 
 
 ROUNDING = 1e-6  # of a request or token: what floating-point time may lack at the moment it was promised for
-REENTRY = 1.0  # seconds over which requests come back after a pause
+REENTRY = 1.0  # seconds over which requests come back after a pause, at most
 
 
 def _bucket(per_minute: float | None, burst: float) -> Bucket | None:

@@ -35,6 +35,7 @@ from .backoff import backoff
 from .limiter import Limiter, Ticket
 from .transport import Reply, Transport
 
+_BYTES_PER_NUMBER = 40  # in JSON, with indentation; base64 has 5.3
 _ASKED_AGAIN = 2  # a reply that cannot be trusted is asked for once more before its batch is split
 
 
@@ -79,19 +80,18 @@ class Sender:
         transport: Transport,
         template: RequestTemplate,
         limiter: Limiter,
-        ratio: TokenRatio,
         retries: Retries,
         dimensions: int | None,
         rng: Random,
         observe: Observe,
     ) -> None:
         self.dimensions = dimensions
+        self.ratio = TokenRatio()
         self.proven = False
         self._name = name
         self._transport = transport
         self._template = template
         self._limiter = limiter
-        self._ratio = ratio
         self._retries = retries
         self._rng = rng
         self._observe = observe
@@ -197,9 +197,9 @@ class Sender:
 
     async def _exchange(self, batch: Batch) -> Decoded | Fault:
         try:
-            reply = await self._transport.send(self._template.body(batch))
+            reply = await self._transport.send(self._template.body(batch), max_reply=self._max_reply(len(batch)))
         except RequestError as error:
-            return Fault(Action.WAIT, error)
+            return Fault(Action.STOP if self._transport.is_closed else Action.WAIT, error)
         return self._judge(reply, len(batch))
 
     def _judge(self, reply: Reply, inputs: int) -> Decoded | Fault:
@@ -214,11 +214,15 @@ class Sender:
                 return rule(200, reply.headers, reply.body)
             return Fault(Action.WAIT, error)
 
+    def _max_reply(self, inputs: int) -> int:
+        """More bytes than the vectors can have, so that an endless reply does not fill the memory."""
+        return 65_536 + inputs * (self.dimensions or 16_384) * _BYTES_PER_NUMBER
+
     def _estimate(self, batch: Batch) -> float:
         """Tokens as the endpoint will likely count them: for pace."""
         known = sum(batch.tokens)
         unknown = sum(len(wire) for wire, tokens in zip(batch.inputs, batch.tokens, strict=True) if not tokens)
-        return known + self._ratio.value * unknown
+        return known + self.ratio.value * unknown
 
     def _note_fault(self, fault: Fault, batch: Batch, number: int, seconds: float) -> None:
         waits = fault.action is Action.WAIT
@@ -236,7 +240,7 @@ class Sender:
             self.dimensions = self.dimensions or decoded.vectors.shape[1]
         sent_bytes = sum(map(len, batch.inputs))
         if not any(batch.tokens):  # what was counted, or came as tokens, needs no ratio
-            self._ratio.learn(sent_bytes, decoded.prompt_tokens)
+            self.ratio.learn(sent_bytes, decoded.prompt_tokens)
         told = decoded.total_tokens is not None
         account.usage += Usage(
             replies=1,

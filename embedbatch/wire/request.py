@@ -27,7 +27,10 @@ class RequestTemplate:
         optional = {"encoding_format": encoding_format, "dimensions": dimensions, "user": user}
         fields |= {name: value for name, value in optional.items() if value is not None}
         fields |= extra_body
-        self._head = msgspec.json.encode(fields)[:-1] + b',"input":['
+        try:
+            self._head = msgspec.json.encode(fields)[:-1] + b',"input":['
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ConfigurationError(f"model, user or extra_body: not what JSON can carry: {error}") from error
 
     @property
     def overhead(self) -> int:

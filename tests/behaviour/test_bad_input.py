@@ -194,11 +194,10 @@ def test_settings_that_cannot_work_are_refused_at_once(
         make_embedder(**options)
 
 
-async def test_an_address_that_is_none_is_refused(make_embedder: MakeEmbedder) -> None:
-    """base_url without a scheme: an error that names the argument."""
-    async with make_embedder(base_url="localhost:8000/v1") as embedder:
-        with pytest.raises(ConfigurationError, match="base_url: expected an http or https address"):
-            await embedder.embed(["a"])
+def test_an_address_that_is_none_is_refused(make_embedder: MakeEmbedder) -> None:
+    """base_url without a scheme: an error that names the argument, on construction."""
+    with pytest.raises(ConfigurationError, match="base_url: expected an http or https address"):
+        make_embedder(base_url="localhost:8000/v1")
 
 
 async def test_a_tokenizer_that_cannot_be_loaded_ends_the_run(

@@ -347,3 +347,37 @@ async def test_a_budget_of_nothing_is_a_mistake(budget: int, make_embedder: Make
     async with make_embedder() as embedder:
         with pytest.raises(ConfigurationError, match="max_spend_tokens: expected more than 0"):
             await embedder.embed(["a"], max_spend_tokens=budget)
+
+
+async def test_an_embedder_closed_in_the_middle_stops_its_runs(make_embedder: MakeEmbedder) -> None:
+    """Closed after two of ten replies: the run ends, what is done is in the error, the rest was not attempted."""
+    server = ScriptedServer(latency=1.0)
+    embedder = make_embedder(transport=server, limits=Limits(max_batch_inputs=1, max_concurrent_requests=1))
+
+    async with anyio.create_task_group() as tasks:
+
+        async def close() -> None:
+            await anyio.sleep(2.5)
+            await embedder.aclose()
+
+        tasks.start_soon(close)
+        with pytest.raises(RunStoppedError, match="is closed") as caught:
+            await embedder.embed([f"text {n}" for n in range(10)])
+
+    embeddings = caught.value.embeddings
+    assert embeddings is not None
+    assert len(embeddings.failures) == 7  # the third was in flight, and came back
+    with pytest.raises(ConfigurationError, match="is closed"):
+        await embedder.embed(["a"])
+
+
+async def test_an_endless_reply_does_not_fill_the_memory(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
+    """A good reply has room for 40 bytes a number; what is larger is given up, and asked for again."""
+    server.reply_next(Scripted(body=b'{"data": [' + b" " * 1_000_000))
+
+    async with make_embedder(dimensions=8) as embedder:
+        embeddings = await embedder.embed(["a"])
+        stats = embedder.stats()
+
+    assert_aligned(embeddings, ["a"], server)
+    assert stats.faults == {"MalformedReply": 1}

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 import embedbatch
 
 ROOT = Path(__file__).parents[2]
@@ -71,11 +73,12 @@ def test_the_guards_look_at_the_whole_package() -> None:
     assert Path(__file__).relative_to(ROOT).as_posix() in dict(sources("tests"))
 
 
-def test_no_file_of_the_package_is_longer_than_400_lines() -> None:
+@pytest.mark.parametrize("folder", ["embedbatch", "tests", "benchmarks"])
+def test_no_file_is_longer_than_400_lines(folder: str) -> None:
     """
-    A file of the package has at most 400 lines, so that it can be read in one sitting.
+    A file has at most 400 lines, so that it can be read in one sitting.
     """
-    lengths = {path: len(text.splitlines()) for path, text in sources("embedbatch")}
+    lengths = {path: len(text.splitlines()) for path, text in sources(folder)}
 
     assert_none([f"{path}: {count} lines" for path, count in lengths.items() if count > MAX_LINES_OF_A_FILE])
 

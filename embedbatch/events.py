@@ -29,10 +29,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class BatchAnswered:
-    """A request was answered and every one of its vectors is proven. *seconds* is the time on the wire."""
+    """
+    A request was answered, and its vectors are proven to be aligned; *bad_vectors* of them cannot be used.
+
+    *seconds* is the time on the wire.
+    """
 
     endpoint: str
     inputs: int
+    bad_vectors: int
     sent_bytes: int
     seconds: float
     prompt_tokens: int | None
@@ -41,7 +46,10 @@ class BatchAnswered:
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
-    """An attempt brought no usable answer. *waits* tells whether it will be tried again."""
+    """
+    An attempt brought no usable answer. *waits* tells that it may succeed later; it is tried again while there are
+    attempts left.
+    """
 
     endpoint: str
     inputs: int
@@ -54,7 +62,7 @@ class AttemptFailed:
 
 @dataclass(frozen=True, slots=True)
 class EndpointPaused:
-    """Nothing goes to this endpoint for *seconds*."""
+    """Nothing goes to this endpoint for *seconds*, or for *seconds* more if it is paused already."""
 
     endpoint: str
     seconds: float

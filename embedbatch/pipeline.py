@@ -11,9 +11,10 @@ result goes out. (Charging on delivery would deadlock: an ordered output can wai
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -38,8 +39,9 @@ from .events import (
 )
 from .plan.chunker import Chunker, Plan, Source
 from .plan.packer import Packer
-from .settings import LINGER, Limits
+from .settings import LINGER, MAX_LINGER, Limits
 from .values import Batch, Chunks, Document, Failure, Vector, Vectors
+from .window import Window
 
 SLAB = 256  # documents that are planned at once, at most
 SLAB_EFFORT = 500_000  # characters to tokenize (about 50 ms) after which a slab is large enough
@@ -72,38 +74,6 @@ class NoStore:
         pass
 
 
-class Window:
-    """Counts what is unfinished, in documents' bytes and rows. One document always fits, however large."""
-
-    def __init__(self, max_rows: int, max_bytes: int) -> None:
-        self._max_rows = max_rows
-        self._max_bytes = max_bytes
-        self._rows = 0
-        self._bytes = 0
-        self._released = anyio.Event()
-
-    def has_room(self, nbytes: int) -> bool:
-        """True if a document of *nbytes* may enter."""
-        return self._rows == 0 or (self._rows < self._max_rows and self._bytes + nbytes <= self._max_bytes)
-
-    def charge(self, rows: int, nbytes: int) -> None:
-        """Count what has entered."""
-        self._rows += rows
-        self._bytes += nbytes
-
-    def release(self, rows: int, nbytes: int) -> None:
-        """Take back what has gone out."""
-        self._rows -= rows
-        self._bytes -= nbytes
-        self._released.set()
-
-    async def wait_for_room(self, nbytes: int) -> None:
-        """Return once a document of *nbytes* may enter."""
-        while not self.has_room(nbytes):
-            self._released = anyio.Event()
-            await self._released.wait()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Parts:
     """What one run is made of."""
@@ -128,6 +98,7 @@ async def run(source: Iterable[Any] | AsyncIterable[Any], parts: Parts) -> Async
     exception. Leaving the block early cancels what is in flight.
     """
     flow = _Flow(source, parts)
+    failed: BaseException | None = None
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(flow.read)
@@ -136,15 +107,12 @@ async def run(source: Iterable[Any] | AsyncIterable[Any], parts: Parts) -> Async
                 yield flow
             finally:
                 tasks.cancel_scope.cancel()
+                flow.leave()
     except BaseExceptionGroup as group:
-        raise _only(group) from None
-
-
-def _only(error: BaseException) -> BaseException:
-    """The one exception in a task group's wrapping, where there is only one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+        # The task group wraps what was raised in the block or in a task. Alone, it comes out as it is.
+        failed = group.exceptions[0] if len(group.exceptions) == 1 else group
+    if failed is not None:
+        raise failed  # outside of the handler, so that its own cause and context stay
 
 
 class _Flow:
@@ -157,43 +125,68 @@ class _Flow:
         self._reassembler = Reassembler(ordered=parts.ordered, row_per_chunk=parts.chunker.long_input == "chunks")
         self._entered = 0
         self._arrived: deque[Source] = deque()
+        self._begun_at = math.inf  # when the oldest chunk began to wait in an unfinished batch, or a little later
         self._all_read = False
         self._window_is_full = False
         self._news = anyio.Event()  # for the planner: documents arrived, or none will, or none can
         self._taken = anyio.Event()  # for the reader: the planner has taken what arrived
         self._progress = anyio.Event()  # for whoever iterates over the results
-        self._busy = 1  # tasks that may still bring results: the planner, and every worker
+        self._workers = 0
+        self._busy = 1  # tasks that may bring results: the planner, the workers, a reader with a document in hand
         self._stopped: EmbedbatchError | None = None
         self._source_error: Exception | None = None
 
     # read -----------------------------------------------------------------------------------------------------
 
     async def read(self) -> None:
-        """Let documents in, as fast as the window allows."""
+        """Let documents in, as fast as the window allows, until there are no more or the run stops."""
+        account = self._parts.account
         try:
             if isinstance(self._source, AsyncIterable):
                 async for item in self._source:
                     await self._enter(item)
+                    if account.closed:
+                        break
             else:
                 for item in self._source:
                     await self._enter(item)
+                    if account.closed:
+                        break
         except Exception as error:
             # The caller's own iterator failed. What it gave before is embedded first.
             self._source_error = error
+        finally:
+            if isinstance(self._source, AsyncGenerator):
+                # Nobody else may hold it; left open it would be ended by the garbage collector, which trio resents.
+                with anyio.CancelScope(shield=True):
+                    await self._source.aclose()
         self._all_read = True
         self._news.set()
 
     async def _enter(self, item: Any) -> None:
         document = item if isinstance(item, Document) else Document(item)
         nbytes = _size(document.content)
-        if not self._window.has_room(nbytes):
-            self._window_is_full = True
-            self._news.set()
-            await self._window.wait_for_room(nbytes)
-            self._window_is_full = False
-        while len(self._arrived) >= SLAB:
+        if self._window.has_room(nbytes) and len(self._arrived) < SLAB:
+            self._admit(document, nbytes)
+            return
+        self._busy += 1  # the document has left its source: the run does not end without accounting for it
+        await self._wait_to_enter(nbytes)
+        self._admit(document, nbytes)
+        self._leave()
+
+    async def _wait_to_enter(self, nbytes: int) -> None:
+        """Return once the planner keeps up and the window has room, or the run has stopped."""
+        account = self._parts.account
+        while len(self._arrived) >= SLAB and not account.closed:
             self._taken = anyio.Event()
             await self._taken.wait()
+        while not self._window.has_room(nbytes) and not account.closed:
+            self._window_is_full = True
+            self._news.set()
+            await self._window.wait_for_change()
+        self._window_is_full = False
+
+    def _admit(self, document: Document, nbytes: int) -> None:
         position = self._entered
         self._entered += 1
         source = Source(position, position if document.id is None else document.id, document.content)
@@ -215,14 +208,24 @@ class _Flow:
                     batches = packer.add(await self._plan_slab())
                 elif self._all_read:
                     break
-                elif (packer and self._window_is_full) or not await self._wait_for_news(LINGER if packer else None):
+                elif (packer and self._window_is_full) or not await self._wait_for_news(self._patience(packer)):
                     # Nothing more can come, or nothing came for a while: what is there does not wait for it.
                     batches = packer.flush()
+                    self._begun_at = math.inf
                 else:
                     continue
                 await self._hand_over(batches, give, take, tasks)
             await self._hand_over(packer.flush(), give, take, tasks)
         self._leave()
+
+    def _patience(self, packer: Packer) -> float | None:
+        """How long an unfinished batch waits for more; ``None`` if there is none."""
+        if not packer:
+            self._begun_at = math.inf
+            return None
+        now = anyio.current_time()
+        self._begun_at = min(self._begun_at, now)
+        return max(0.0, min(LINGER, self._begun_at + MAX_LINGER - now))
 
     async def _wait_for_news(self, seconds: float | None) -> bool:
         with anyio.move_on_after(seconds):
@@ -278,7 +281,8 @@ class _Flow:
             try:
                 give.send_nowait(batch)
             except anyio.WouldBlock:
-                if self._busy <= self._parts.limits.max_concurrent_requests:
+                if self._workers < self._parts.limits.max_concurrent_requests:
+                    self._workers += 1
                     self._busy += 1
                     tasks.start_soon(self._work, take.clone())
                 await give.send(batch)
@@ -294,13 +298,13 @@ class _Flow:
         self._leave()
 
     async def _keep(self, answer: Answer) -> None:
+        if answer.stopped is not None:
+            self._stop(answer.stopped)  # at first: the store may take its time
         for batch, vectors in answer.done:
             await self._parts.store.put(batch, vectors)
             self._deliver(batch, vectors)
         for batch, error, attempts in answer.failed:
             self._fail(batch.documents, error, attempts)
-        if answer.stopped is not None:
-            self._stop(answer.stopped)
         self._progress.set()
 
     def _deliver(self, batch: Batch, vectors: Vectors) -> None:
@@ -321,6 +325,8 @@ class _Flow:
         self._parts.account.close()
         self._stopped = error
         self._news.set()
+        self._taken.set()
+        self._window.release(0, 0)
         self._parts.observe(RunStopped(error))
 
     def _leave(self) -> None:
@@ -346,8 +352,15 @@ class _Flow:
             if not self._busy:
                 self._raise_error()
                 raise StopAsyncIteration
-            self._progress = anyio.Event()
+            if self._progress.is_set():
+                self._progress = anyio.Event()
             await self._progress.wait()
+
+    def leave(self) -> None:
+        """The block is left: whoever goes on iterating gets an error instead of waiting for ever."""
+        if self._busy:
+            self._busy = 0
+            self._source_error = self._source_error or RuntimeError("the block of this stream was left")
 
     def _raise_error(self) -> None:
         """Raise, once, what ended the run early."""

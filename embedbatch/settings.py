@@ -91,4 +91,5 @@ DEFAULT_LIMITS = Limits()
 DEFAULT_RETRIES = Retries()
 DEFAULT_TIMEOUT = 60.0  # one attempt, from the first byte out to the last byte in
 CONNECT_TIMEOUT = 5.0
-LINGER = 0.05  # how long a partly filled batch waits for more from a slow source
+LINGER = 0.05  # how long a partly filled batch waits for the next document of a slow source
+MAX_LINGER = 0.5  # and how long altogether

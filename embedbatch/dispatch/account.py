@@ -45,11 +45,15 @@ class Account:
         for scope in self._waits:
             scope.cancel()
 
+    def check_open(self) -> None:
+        """Raise :class:`RunClosedError` when the run has ended."""
+        if self.closed:
+            raise RunClosedError
+
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """A block that only waits. Raises :class:`RunClosedError` when the run ends meanwhile, or has ended."""
-        if self.closed:
-            raise RunClosedError
+        self.check_open()
         with anyio.CancelScope() as scope:
             self._waits.add(scope)
             try:

@@ -72,8 +72,8 @@ class Limiter:
         self.in_flight -= 1
         self._grant()
 
-    def pause(self, seconds: float) -> bool:
-        """Let nothing go for *seconds*; False if a pause at least as long is on already."""
+    def pause(self, seconds: float) -> float:
+        """Let nothing go for *seconds*; return by how many that is longer than a pause that is on already."""
         return self._pace.pause(seconds, anyio.current_time())
 
     def _grant(self) -> None:

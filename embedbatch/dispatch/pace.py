@@ -52,6 +52,7 @@ class Pace:
         self._rng = rng
         self._max_concurrent_requests = limits.max_concurrent_requests
         self._reentry_gap = 0.0
+        self._paused_until = -math.inf
         self._closed_until = -math.inf
         self._reentry_until = -math.inf
 
@@ -72,19 +73,19 @@ class Pace:
         if now < self._reentry_until:
             self._closed_until = now + self._rng.uniform(0.0, 2 * self._reentry_gap)
 
-    def pause(self, seconds: float, now: float) -> bool:
-        """Let nothing go for *seconds*; False if a pause at least as long is on already."""
-        # No longer than the pause itself, and nothing where nobody else comes back.
-        others = self._max_concurrent_requests - 1
-        reentry = min(REENTRY, seconds) if others else 0.0
-        gap = reentry / (others + 1)
-        until = now + seconds + self._rng.uniform(0.0, gap)
-        if until <= self._closed_until:
-            return False
-        self._closed_until = until
-        self._reentry_gap = gap
-        self._reentry_until = until + reentry
-        return True
+    def pause(self, seconds: float, now: float) -> float:
+        """Let nothing go for *seconds*; return by how many that is longer than a pause that is on already."""
+        longer = now + seconds - max(now, self._paused_until)
+        if longer <= 0:
+            return 0.0
+        self._paused_until = now + seconds
+        # Coming back takes no longer than the pause itself, and no time where nobody else comes back.
+        places = self._max_concurrent_requests
+        reentry = min(REENTRY, seconds) if places > 1 else 0.0
+        self._reentry_gap = reentry / places
+        self._closed_until = self._paused_until + self._rng.uniform(0.0, self._reentry_gap)
+        self._reentry_until = self._closed_until + reentry
+        return longer
 
 
 ROUNDING = 1e-6  # of a request or token: what floating-point time may lack at the moment it was promised for

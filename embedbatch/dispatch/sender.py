@@ -146,7 +146,7 @@ class Sender:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_waits),
             wait=self._wait,
-            stop=lambda state: state.attempt_number >= self._max_attempts(_fault_of(state), piece),
+            stop=lambda state: self._is_last(state, piece),
             sleep=account.sleep,
             reraise=True,
         )
@@ -163,10 +163,13 @@ class Sender:
             raise
         raise AssertionError("tenacity ends by returning or raising")  # pragma: no cover
 
-    def _max_attempts(self, fault: Fault, piece: _Piece) -> int:
-        if _may_be_one_input(fault):
-            return max(1, _ASKED_AGAIN - piece.asked)
-        return _ASKED_AGAIN if isinstance(fault.error, DimensionsError) else self._retries.max_attempts
+    def _is_last(self, state: tenacity.RetryCallState, piece: _Piece) -> bool:
+        fault = _fault_of(state)
+        if _may_be_one_input(fault) or isinstance(fault.error, DimensionsError):
+            piece.asked += 1
+            if piece.asked >= _ASKED_AGAIN:
+                return True
+        return state.attempt_number >= self._retries.max_attempts
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         return backoff(state.attempt_number, _fault_of(state).retry_after, self._rng, self._retries)
@@ -180,17 +183,19 @@ class Sender:
             with account.waiting():
                 await self._limiter.acquire(self._estimate(batch), ticket)
             try:
+                account.check_open()  # the run may have ended since the lease was granted
                 sent = True
                 account.usage += Usage(requests=1)
                 started_at = anyio.current_time()
                 outcome = await self._exchange(batch)
                 seconds = anyio.current_time() - started_at
+                if isinstance(outcome, Fault):  # its pause has to be known before the release lets the next one go
+                    self._note_fault(outcome, batch, number, seconds)
             finally:
                 self._limiter.release()
         finally:
             account.settle(bound, _cost(outcome, bound) if sent else 0)
         if isinstance(outcome, Fault):
-            self._note_fault(outcome, batch, number, seconds)
             raise _FaultError(outcome)
         self._note_reply(outcome, batch, seconds, account)
         return outcome
@@ -230,8 +235,9 @@ class Sender:
             wait = fault.retry_after
             if wait is None:
                 wait = backoff(number, None, self._rng, self._retries)
-            if self._limiter.pause(wait):
-                self._observe(EndpointPaused(self._name, wait))
+            longer = self._limiter.pause(wait)
+            if longer > 0:
+                self._observe(EndpointPaused(self._name, longer))
         self._observe(AttemptFailed(self._name, len(batch), number, seconds, fault.kind, fault.error, waits))
 
     def _note_reply(self, decoded: Decoded, batch: Batch, seconds: float, account: Account) -> None:
@@ -249,7 +255,15 @@ class Sender:
             total_tokens=decoded.total_tokens,
         )
         self._observe(
-            BatchAnswered(self._name, len(batch), sent_bytes, seconds, decoded.prompt_tokens, decoded.total_tokens)
+            BatchAnswered(
+                self._name,
+                len(batch),
+                len(decoded.bad_rows),
+                sent_bytes,
+                seconds,
+                decoded.prompt_tokens,
+                decoded.total_tokens,
+            )
         )
 
 

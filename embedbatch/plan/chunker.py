@@ -113,12 +113,11 @@ class Chunker:
             raise ConfigurationError(f"max_input_tokens: expected an int of at least 1, got {self.max_input_tokens!r}")
 
     def effort(self, content: object) -> int:
-        """The number of characters that :meth:`plan` would have to tokenize."""
+        """The number of characters that :meth:`plan` would have to tokenize, or to cut by their bytes."""
         if isinstance(content, str):
-            if self.tokenizer is None:
-                return 0
             size = len(content) if content.isascii() else 4 * len(content)
-            return len(content) if self.count_tokens or self.tokenizer.bound(size) > self.max_input_tokens else 0
+            is_long = (self.tokenizer or _BYTES).bound(size) > self.max_input_tokens
+            return len(content) if is_long or (self.count_tokens and self.tokenizer) else 0
         return 0 if self.token_arrays or not isinstance(content, Sequence) else 4 * len(content)
 
     def plan(self, sources: Iterable[Source]) -> Plan:

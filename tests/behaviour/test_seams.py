@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+import anyio
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from embedbatch import (
     EndpointPaused,
     Event,
     Limits,
+    Retries,
     RunStopped,
     RunStoppedError,
 )
@@ -158,3 +160,72 @@ async def test_a_row_of_a_stream_does_not_keep_the_whole_reply(make_embedder: Ma
         vectors = [np.asarray(result.vector).base async for result in results]  # type: ignore[union-attr]
 
     assert vectors == [None, None]
+
+
+class SlowStore(Memory):
+    """Notes when each vector was kept, after a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept = 0
+
+    async def put(self, batch: Batch, vectors: Vectors, /) -> None:
+        await anyio.sleep(20)
+        self.kept += len(batch)
+
+
+async def test_what_is_not_kept_yet_does_not_come_out(make_embedder: MakeEmbedder) -> None:
+    """No result is handed out before the store has kept it."""
+    store = SlowStore()
+
+    async with make_embedder(store=store) as embedder, embedder.stream(["a", "b", "c"]) as results:
+        async for _ in results:
+            assert store.kept == 3
+
+
+async def test_a_slow_store_does_not_put_off_a_stop(make_embedder: MakeEmbedder) -> None:
+    """The quota ends while the store takes 20 s for the row before: not one more request goes out meanwhile."""
+    server = ScriptedServer(latency=1.0)
+    server.reply_when(lambda request: Scripted(status=402) if request.number == 2 else None)
+
+    async with make_embedder(
+        transport=server, store=SlowStore(), limits=Limits(max_batch_inputs=1, max_concurrent_requests=2)
+    ) as embedder:
+        with pytest.raises(RunStoppedError):
+            await embedder.embed([f"text {n}" for n in range(20)])
+
+    assert len(server.received) == 2
+
+
+async def test_pauses_that_overlap_are_not_counted_twice(make_embedder: MakeEmbedder) -> None:
+    """Two requests in flight are both told to wait 10 s, half a second apart: 10.5 s of pause in all."""
+    server = ScriptedServer(latency=lambda request: 1.0 if request.number == 1 else 1.5)
+    told = Scripted(status=429, headers={"retry-after": "10"})
+    server.reply_next(told, told)
+
+    async with make_embedder(
+        transport=server, limits=Limits(max_batch_inputs=1, max_concurrent_requests=2)
+    ) as embedder:
+        await embedder.embed(["a", "b"])
+
+    assert embedder.stats().paused_seconds == pytest.approx(10.5)
+
+
+async def test_a_429_is_known_before_the_next_request_can_go(make_embedder: MakeEmbedder) -> None:
+    """One place in flight and many who wait for it: the next to get it sees the pause, also one without a time."""
+    server = ScriptedServer(latency=1.0)
+    server.reply_next(Scripted(status=429))
+
+    async with (
+        make_embedder(
+            transport=server,
+            limits=Limits(max_batch_inputs=1, max_concurrent_requests=1),
+            retries=Retries(initial_wait=30.0),
+        ) as embedder,
+        anyio.create_task_group() as tasks,
+    ):
+        for number in range(5):
+            tasks.start_soon(embedder.embed, [f"text {number}"])
+
+    first, second = (request.at for request in server.received[:2])
+    assert second - first > 1.5

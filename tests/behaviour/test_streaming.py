@@ -268,3 +268,106 @@ async def test_300_000_documents_and_one_stuck_batch(make_embedder: MakeEmbedder
     assert expected == 300_000
     assert outstanding.most <= WINDOW + 1_024 + 1
     assert resident_bytes() - grown_from < 10 * 2**20
+
+
+async def test_a_trickle_is_not_kept_waiting_for_a_full_batch(make_embedder: MakeEmbedder) -> None:
+    """A text every 40 ms never lets the packer's 50 ms pass: no result comes later than 0.6 s after its text."""
+    async with make_embedder() as embedder:
+        started_at = anyio.current_time()
+        async with embedder.stream(trickle(100, seconds=0.04)) as results:
+            late = [anyio.current_time() - started_at - 0.04 * (result.position + 1) async for result in results]
+
+    assert max(late) <= 0.6
+
+
+async def test_a_document_in_hand_when_the_run_stops_is_accounted_for(make_embedder: MakeEmbedder) -> None:
+    """A window of 4 rows holds the source back; all it has given when the quota ends comes out, no more is read."""
+    given = 0
+
+    def source() -> Iterator[str]:
+        nonlocal given
+        for number in range(1_000):
+            given += 1
+            yield f"text {number}"
+
+    server = ScriptedServer(latency=1.0)
+    server.reply_when(lambda request: Scripted(status=402) if request.number > 3 else None)
+    seen: list[Embedding | Failure] = []
+    async with make_embedder(
+        transport=server, limits=Limits(max_batch_inputs=1, max_concurrent_requests=1, max_window_rows=4)
+    ) as embedder:
+        with pytest.raises(RunStoppedError):
+            async with embedder.stream(source()) as results:
+                await collect(results, seen)
+
+    assert [result.position for result in seen] == list(range(given))
+    assert given < 20
+
+
+async def test_results_cannot_be_read_after_the_block(make_embedder: MakeEmbedder) -> None:
+    """An error instead of waiting for ever."""
+    server = ScriptedServer(latency=1.0)
+
+    async with make_embedder(transport=server) as embedder:
+        async with embedder.stream(["a", "b"]) as results:
+            pass
+        with pytest.raises(RuntimeError, match="the block of this stream was left"):
+            await anext(results)
+
+
+async def test_a_users_exception_group_comes_out_whole(make_embedder: MakeEmbedder) -> None:
+    """A group raised in the block is the caller's own: it is not taken apart, and keeps its cause."""
+    mine = ExceptionGroup("mine", [ValueError("one")])
+
+    async with make_embedder() as embedder:
+        with pytest.raises(ExceptionGroup, match="mine") as caught:
+            async with embedder.stream(["a"]):
+                raise mine from KeyError("why")
+
+    assert caught.value.exceptions == mine.exceptions
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+async def test_an_async_source_is_closed_when_the_block_is_left(make_embedder: MakeEmbedder) -> None:
+    """Its finally block runs before the stream's block is over, although the window held it back."""
+    closed = False
+
+    async def source() -> AsyncIterator[str]:
+        nonlocal closed
+        try:
+            for number in range(1_000):
+                yield f"text {number}"
+        finally:
+            closed = True
+
+    async with (
+        make_embedder(transport=ScriptedServer(latency=60.0), limits=Limits(max_window_rows=8)) as embedder,
+        embedder.stream(source()),
+    ):
+        await anyio.sleep(1)
+
+    assert closed
+
+
+async def test_the_window_counts_bytes(make_embedder: MakeEmbedder) -> None:
+    """With 10,000 bytes of window and texts of 1,000, no more than 10 are out at once."""
+    given = 0
+    most = 0
+
+    def source() -> Iterator[str]:
+        nonlocal given
+        for _ in range(200):
+            given += 1
+            yield "x" * 1_000
+
+    back = 0
+    async with (
+        make_embedder(limits=Limits(max_window_bytes=10_000)) as embedder,
+        embedder.stream(source()) as results,
+    ):
+        async for _ in results:
+            most = max(most, given - back)
+            back += 1
+
+    assert back == 200
+    assert most <= 11 + 10  # a block of ten that is being read, and one document in hand

@@ -62,8 +62,8 @@ def test_each_event_is_counted_under_its_name() -> None:
     """Two replies, three faults of two kinds, a pause, a cut and a failure are found again, one by one."""
     stats = tally(
         [
-            BatchAnswered("e", 10, 500, 0.1, 50, 60),
-            BatchAnswered("e", 5, 300, 0.1, None, None),
+            BatchAnswered("e", 10, 0, 500, 0.1, 50, 60),
+            BatchAnswered("e", 5, 1, 300, 0.1, None, None),
             AttemptFailed("e", 10, 1, 0.1, "RateLimited", ERROR, True),
             AttemptFailed("e", 10, 2, 0.1, "RateLimited", ERROR, True),
             AttemptFailed("e", 5, 1, 0.1, "Server", ERROR, False),

@@ -127,6 +127,8 @@ class _Flow:
         self._arrived: deque[Source] = deque()
         self._begun_at = math.inf  # when the oldest chunk began to wait in an unfinished batch, or a little later
         self._all_read = False
+        self._in_hand = False  # a document waits to enter
+        self._reading = anyio.CancelScope()
         self._window_is_full = False
         self._news = anyio.Event()  # for the planner: documents arrived, or none will, or none can
         self._taken = anyio.Event()  # for the reader: the planner has taken what arrived
@@ -140,18 +142,9 @@ class _Flow:
 
     async def read(self) -> None:
         """Let documents in, as fast as the window allows, until there are no more or the run stops."""
-        account = self._parts.account
         try:
-            if isinstance(self._source, AsyncIterable):
-                async for item in self._source:
-                    await self._enter(item)
-                    if account.closed:
-                        break
-            else:
-                for item in self._source:
-                    await self._enter(item)
-                    if account.closed:
-                        break
+            with self._reading:
+                await self._read_all()
         except Exception as error:
             # The caller's own iterator failed. What it gave before is embedded first.
             self._source_error = error
@@ -163,14 +156,30 @@ class _Flow:
         self._all_read = True
         self._news.set()
 
+    async def _read_all(self) -> None:
+        account = self._parts.account
+        if isinstance(self._source, AsyncIterable):
+            async for item in self._source:
+                await self._enter(item)
+                if account.closed:
+                    return
+        else:
+            for item in self._source:
+                await self._enter(item)
+                if account.closed:
+                    return
+
     async def _enter(self, item: Any) -> None:
         document = item if isinstance(item, Document) else Document(item)
         nbytes = _size(document.content)
         if self._window.has_room(nbytes) and len(self._arrived) < SLAB:
             self._admit(document, nbytes)
             return
-        self._busy += 1  # the document has left its source: the run does not end without accounting for it
+        # The document has left its source: the run does not end without accounting for it.
+        self._busy += 1
+        self._in_hand = True
         await self._wait_to_enter(nbytes)
+        self._in_hand = False
         self._admit(document, nbytes)
         self._leave()
 
@@ -327,6 +336,8 @@ class _Flow:
         self._news.set()
         self._taken.set()
         self._window.release(0, 0)
+        if not self._in_hand:
+            self._reading.cancel()
         self._parts.observe(RunStopped(error))
 
     def _leave(self) -> None:

@@ -135,6 +135,7 @@ class _Flow:
         self._progress = anyio.Event()  # for whoever iterates over the results
         self._workers = 0
         self._busy = 1  # tasks that may bring results: the planner, the workers, a reader with a document in hand
+        self._is_left = False
         self._stopped: EmbedbatchError | None = None
         self._source_error: Exception | None = None
 
@@ -363,15 +364,15 @@ class _Flow:
             if not self._busy:
                 self._raise_error()
                 raise StopAsyncIteration
+            if self._is_left:
+                raise RuntimeError("the block of this stream was left")
             if self._progress.is_set():
                 self._progress = anyio.Event()
             await self._progress.wait()
 
     def leave(self) -> None:
         """The block is left: whoever goes on iterating gets an error instead of waiting for ever."""
-        if self._busy:
-            self._busy = 0
-            self._source_error = self._source_error or RuntimeError("the block of this stream was left")
+        self._is_left = True
 
     def _raise_error(self) -> None:
         """Raise, once, what ended the run early."""

@@ -75,7 +75,7 @@ class Pace:
 
     def pause(self, seconds: float, now: float) -> float:
         """Let nothing go for *seconds*; return by how many that is longer than a pause that is on already."""
-        longer = now + seconds - max(now, self._paused_until)
+        longer = seconds if self._paused_until <= now else now + seconds - self._paused_until
         if longer <= 0:
             return 0.0
         self._paused_until = now + seconds

@@ -1,0 +1,61 @@
+"""What is asyncio's own: its tasks, its cancellation, its task groups. pytest-asyncio runs these."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from embedbatch import Embedder, Limits
+from embedbatch.testing import ScriptedServer
+
+pytestmark = pytest.mark.asyncio
+
+
+def connect(server: ScriptedServer) -> Embedder:
+    """An embedder that has two places in flight, and sends every text alone."""
+    limits = Limits(max_batch_inputs=1, max_concurrent_requests=2)
+    return Embedder("m", base_url="http://test/v1", transport=server, limits=limits)
+
+
+async def test_no_task_is_left_after_a_cancelled_call() -> None:
+    """Cancelled by wait_for with two requests in flight: the only task is the test's own."""
+    before = asyncio.all_tasks()
+
+    async with connect(ScriptedServer(latency=60.0)) as embedder:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(embedder.embed([f"text {n}" for n in range(100)]), 0.05)
+        stats = embedder.stats()
+
+    assert asyncio.all_tasks() == before
+    assert (stats.in_flight, stats.waiting) == (0, 0)
+
+
+async def test_a_task_that_is_cancelled_ends_as_cancelled() -> None:
+    """task.cancel() comes out as CancelledError, not as an error of this package, and other calls go on."""
+    server = ScriptedServer(latency=0.02)
+
+    async with connect(server) as embedder:
+        doomed = asyncio.create_task(embedder.embed([f"doomed {n}" for n in range(50)]))
+        other = asyncio.create_task(embedder.embed(["a", "b"]))
+        await asyncio.sleep(0)
+        doomed.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await doomed
+        embeddings = await other
+
+    np.testing.assert_array_equal(embeddings.vectors, [server.vector_of("a"), server.vector_of("b")])
+
+
+async def test_calls_in_a_task_group_share_the_embedder() -> None:
+    """Ten calls at once under asyncio.TaskGroup: every row is its text's, and at most two requests are in flight."""
+    server = ScriptedServer(latency=0.001)
+
+    async with connect(server) as embedder, asyncio.TaskGroup() as tasks:
+        calls = [tasks.create_task(embedder.embed([f"text {n}", f"again {n}"])) for n in range(10)]
+
+    for number, call in enumerate(calls):
+        expected = [server.vector_of(f"text {number}"), server.vector_of(f"again {number}")]
+        np.testing.assert_array_equal(call.result().vectors, expected)
+    assert server.max_in_flight == 2

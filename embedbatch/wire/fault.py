@@ -2,7 +2,8 @@
 Status, headers and body of a bad reply become a fault: what it means, and what to do.
 
     wait      it may succeed later: try the same request again, after a pause
-    refuse    this request will never be accepted as it stands
+    split     this request will never be accepted as it stands; a part of it may be
+    refuse    it will not be accepted, and the server says not to try
     stop      no request will be accepted: the run ends, everything done is kept
 
 Codes decide before statuses, and statuses before words: servers put billing into 429, configuration into 503 and
@@ -30,14 +31,32 @@ from ..errors import (
     RequestRefusedError,
     ServerError,
 )
+from .quota import Overrun, read_overrun
+from .refusal import is_overload, is_size_in_disguise
 
 
 class Action(enum.Enum):
     """What to do about a fault."""
 
     WAIT = "wait"
+    SPLIT = "split"
     REFUSE = "refuse"
     STOP = "stop"
+
+
+class Trouble(enum.Enum):
+    """What a fault says about the endpoint, and so about the requests after it."""
+
+    NONE = "none"  # it works; this request is the matter
+    RATE = "rate"  # too much in a time
+    GROWTH = "growth"  # more than before too quickly
+    OVERLOAD = "overload"  # too much at once
+    UNNAMED = "unnamed"  # too much, of whatever
+    SLOWNESS = "slowness"  # no reply in time
+    FAILURE = "failure"  # it does not work, or is not there
+
+
+FOR_A_RATE = (Trouble.RATE, Trouble.GROWTH, Trouble.UNNAMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +64,15 @@ class Fault:
     """
     What a bad reply means.
 
-    *retry_after* is the time the server asked for, in seconds. *pauses* tells that everyone who sends to this
-    endpoint has to wait, not only the request that was answered so.
+    *retry_after* is the time the server asked for, in seconds; everyone who sends to this endpoint waits for it.
+    *overrun* is the rate limit that it named.
     """
 
     action: Action
     error: RequestError
+    trouble: Trouble = Trouble.NONE
     retry_after: float | None = None
-    pauses: bool = False
+    overrun: Overrun | None = None
 
     @property
     def kind(self) -> str:
@@ -93,13 +113,19 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, *, proven: bool,
     """
     words = read_message(body)
     headers = {name.lower(): value for name, value in headers.items()}
-    action, kind, pauses = _classify(status, words, proven)
+    action, kind = _classify(status, words, proven)
+    overrun = read_overrun(words.message) if kind is RateLimitedError else None
+    if overrun is not None and overrun.requested is not None and overrun.requested > overrun.limit:
+        action = Action.SPLIT  # it can never pass, however long it waits
+    waits = action is Action.WAIT
     said = headers.get("x-should-retry", "").lower()
     if said == "false" and action is Action.WAIT:
         action = Action.REFUSE
-    elif said == "true" and action is Action.REFUSE:
+    elif said == "true" and action is Action.SPLIT:
         action = Action.WAIT
     retry_after = read_retry_after(headers) if action is Action.WAIT else None
+    if retry_after is None and overrun is not None and action is Action.WAIT:
+        retry_after = overrun.retry_after
     advice = _ADVICE.get(kind, "")
     if retry_after is not None and retry_after > max_wait:
         action = Action.STOP
@@ -112,42 +138,75 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, *, proven: bool,
         type=words.type,
         request_id=read_request_id(headers),
     )
-    return Fault(action, error, retry_after, pauses or retry_after is not None)
+    if not waits:
+        return Fault(action, error, retry_after=retry_after)
+    trouble = _trouble(_inner_status(status, words), words, kind, retry_after, overrun)
+    return Fault(action, error, trouble, retry_after, overrun)
 
 
-_Verdict = tuple[Action, type[RequestError], bool]
+_Verdict = tuple[Action, type[RequestError]]
 
 
 def _classify(status: int, words: ServerMessage, proven: bool) -> _Verdict:
-    names = {name.lower() for name in (words.code, words.type) if name}
+    names = _names(words)
     if status == 402 or names & _BILLING or any(name.endswith(_BILLING_SUFFIXES) for name in names):
-        return Action.STOP, QuotaExhaustedError, False
+        return Action.STOP, QuotaExhaustedError
     if status == 200:
         return _classify_error_in_200(words, names, proven)
     if "model_not_found" in names or status == 404:
-        return (Action.WAIT if proven else Action.STOP), ModelNotFoundError, False
+        return (Action.WAIT if proven else Action.STOP), ModelNotFoundError
     if status in (401, 403):
-        return (Action.WAIT if proven else Action.STOP), AuthenticationError, False
+        return (Action.WAIT if proven else Action.STOP), AuthenticationError
     if 300 <= status < 400:
-        return Action.STOP, RequestRefusedError, False
+        return Action.STOP, RequestRefusedError
     if status == 429 or names & _RATE_LIMIT:
-        return Action.WAIT, RateLimitedError, True
+        return Action.WAIT, RateLimitedError
     if status == 408:
-        return Action.WAIT, AttemptTimeoutError, False
+        return Action.WAIT, AttemptTimeoutError
+    if is_size_in_disguise(status, words.message):
+        return Action.SPLIT, RequestRefusedError
     if status in _RETRIED or status >= 500:
-        return Action.WAIT, ServerError, False
-    return Action.REFUSE, RequestRefusedError, False
+        return Action.WAIT, ServerError
+    return Action.SPLIT, RequestRefusedError
 
 
 def _classify_error_in_200(words: ServerMessage, names: set[str], proven: bool) -> _Verdict:
     """Gateways wrap an upstream's error into a 200; its code may be the upstream's status."""
-    if words.code and len(words.code) == 3 and words.code.isdecimal() and 400 <= int(words.code) < 600:
-        return _classify(int(words.code), words._replace(code=None), proven)
+    inner = _inner_status(200, words)
+    if inner != 200:
+        return _classify(inner, words._replace(code=None), proven)
     if "model_not_found" in names:
-        return (Action.WAIT if proven else Action.STOP), ModelNotFoundError, False
+        return (Action.WAIT if proven else Action.STOP), ModelNotFoundError
     if names & _RATE_LIMIT:
-        return Action.WAIT, RateLimitedError, True
-    return Action.WAIT, MalformedReplyError, False
+        return Action.WAIT, RateLimitedError
+    return Action.WAIT, MalformedReplyError
+
+
+def _inner_status(status: int, words: ServerMessage) -> int:
+    """The status that a gateway has wrapped into a 200, if it did."""
+    code = words.code or ""
+    wrapped = status == 200 and len(code) == 3 and code.isdecimal() and 400 <= int(code) < 600
+    return int(code) if wrapped else status
+
+
+def _names(words: ServerMessage) -> set[str]:
+    return {name.lower() for name in (words.code, words.type) if name}
+
+
+def _trouble(
+    status: int, words: ServerMessage, kind: type[RequestError], retry_after: float | None, overrun: Overrun | None
+) -> Trouble:
+    if kind is AttemptTimeoutError:
+        return Trouble.SLOWNESS
+    names = _names(words)
+    if "slow_down" in names:
+        return Trouble.GROWTH
+    if is_overload(status, words.message, words.type) or (status in (503, 529) and kind is ServerError):
+        return Trouble.OVERLOAD
+    if kind is not RateLimitedError:
+        return Trouble.FAILURE
+    named = overrun is not None or retry_after is not None or names & _RATE_LIMIT
+    return Trouble.RATE if named else Trouble.UNNAMED
 
 
 _ADVICE: dict[type[RequestError], str] = {

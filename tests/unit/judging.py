@@ -11,10 +11,13 @@ from embedbatch.errors import (
 from embedbatch.wire.fault import (
     Action,
     Fault,
+    Trouble,
     judge,
 )
 
-WAIT, REFUSE, STOP = Action.WAIT, Action.REFUSE, Action.STOP
+WAIT, SPLIT, REFUSE, STOP = Action.WAIT, Action.SPLIT, Action.REFUSE, Action.STOP
+NONE, FAILURE, SLOWNESS = Trouble.NONE, Trouble.FAILURE, Trouble.SLOWNESS
+RATE, GROWTH, OVERLOAD, UNNAMED = Trouble.RATE, Trouble.GROWTH, Trouble.OVERLOAD, Trouble.UNNAMED
 
 
 def openai(code: str | int | None = None, type: str | None = None, message: str = "Words.") -> bytes:
@@ -28,5 +31,5 @@ def ask(status: int, body: bytes = b"", *, proven: bool = False, max_wait: float
     return judge(status, sent, body, proven=proven, max_wait=max_wait)
 
 
-def verdict(fault: Fault) -> tuple[Action, type[RequestError], bool]:
-    return fault.action, type(fault.error), fault.pauses
+def verdict(fault: Fault) -> tuple[Action, type[RequestError], Trouble]:
+    return fault.action, type(fault.error), fault.trouble

@@ -17,87 +17,117 @@ from embedbatch.errors import (
 )
 from embedbatch.wire.fault import (
     Action,
+    Trouble,
 )
 
-from .judging import REFUSE, STOP, WAIT, ask, openai, verdict
+from .judging import (
+    FAILURE,
+    GROWTH,
+    NONE,
+    OVERLOAD,
+    RATE,
+    REFUSE,
+    SLOWNESS,
+    SPLIT,
+    STOP,
+    UNNAMED,
+    WAIT,
+    ask,
+    openai,
+    verdict,
+)
 
 # What servers say, and what it means, whether or not the endpoint has answered before
 
 ALWAYS = [
     # OpenAI (contract A5): billing is never waited for, whatever the status
-    (429, openai("insufficient_quota", "insufficient_quota"), STOP, QuotaExhaustedError, False),
-    (429, openai(None, "insufficient_quota"), STOP, QuotaExhaustedError, False),
-    (429, openai("credit_balance_exhausted", "insufficient_quota"), STOP, QuotaExhaustedError, False),
-    (429, openai("credit_balance_exhausted"), STOP, QuotaExhaustedError, False),
-    (429, openai("organization_spend_limit_exceeded"), STOP, QuotaExhaustedError, False),
-    (429, openai("project_spend_limit_exceeded"), STOP, QuotaExhaustedError, False),
-    (429, openai("organization_usage_limit_exceeded"), STOP, QuotaExhaustedError, False),
-    (400, openai("billing_hard_limit_reached"), STOP, QuotaExhaustedError, False),
-    (403, openai("billing_not_active"), STOP, QuotaExhaustedError, False),
-    (500, openai("Insufficient_Quota"), STOP, QuotaExhaustedError, False),
+    (429, openai("insufficient_quota", "insufficient_quota"), STOP, QuotaExhaustedError, NONE),
+    (429, openai(None, "insufficient_quota"), STOP, QuotaExhaustedError, NONE),
+    (429, openai("credit_balance_exhausted", "insufficient_quota"), STOP, QuotaExhaustedError, NONE),
+    (429, openai("credit_balance_exhausted"), STOP, QuotaExhaustedError, NONE),
+    (429, openai("organization_spend_limit_exceeded"), STOP, QuotaExhaustedError, NONE),
+    (429, openai("project_spend_limit_exceeded"), STOP, QuotaExhaustedError, NONE),
+    (429, openai("organization_usage_limit_exceeded"), STOP, QuotaExhaustedError, NONE),
+    (400, openai("billing_hard_limit_reached"), STOP, QuotaExhaustedError, NONE),
+    (403, openai("billing_not_active"), STOP, QuotaExhaustedError, NONE),
+    (500, openai("Insufficient_Quota"), STOP, QuotaExhaustedError, NONE),
     # OpenRouter
-    (402, b"", STOP, QuotaExhaustedError, False),
-    (402, openai(402, message="Insufficient credits"), STOP, QuotaExhaustedError, False),
+    (402, b"", STOP, QuotaExhaustedError, NONE),
+    (402, openai(402, message="Insufficient credits"), STOP, QuotaExhaustedError, NONE),
     # one-api, new-api (B3.5)
-    (403, openai("insufficient_user_quota", "one_api_error"), STOP, QuotaExhaustedError, False),
-    (403, openai("pre_consume_token_quota_failed", "new_api_error"), STOP, QuotaExhaustedError, False),
+    (403, openai("insufficient_user_quota", "one_api_error"), STOP, QuotaExhaustedError, NONE),
+    (403, openai("pre_consume_token_quota_failed", "new_api_error"), STOP, QuotaExhaustedError, NONE),
     # rate limits
-    (429, openai("rate_limit_exceeded", "tokens"), WAIT, RateLimitedError, True),
-    (429, openai("slow_down", "rate_limit_error"), WAIT, RateLimitedError, True),
-    (429, b"", WAIT, RateLimitedError, True),
-    (429, openai(None, "server_error"), WAIT, RateLimitedError, True),
-    (429, b'{"message": "Model is overloaded", "code": 429, "type": "overloaded"}', WAIT, RateLimitedError, True),
-    (429, openai(429, message="当前分组上游负载已饱和，请稍后再试"), WAIT, RateLimitedError, True),
-    (503, openai("slow_down"), WAIT, RateLimitedError, True),
-    (400, openai(None, "rate_limit_error"), WAIT, RateLimitedError, True),
+    (429, openai("rate_limit_exceeded", "tokens"), WAIT, RateLimitedError, RATE),
+    (429, openai("slow_down", "rate_limit_error"), WAIT, RateLimitedError, GROWTH),
+    (429, b"", WAIT, RateLimitedError, UNNAMED),
+    (429, openai(None, "server_error"), WAIT, RateLimitedError, UNNAMED),
+    (429, b'{"message": "Model is overloaded", "code": 429, "type": "overloaded"}', WAIT, RateLimitedError, OVERLOAD),
+    (429, openai(429, message="当前分组上游负载已饱和，请稍后再试"), WAIT, RateLimitedError, OVERLOAD),
+    (503, openai("slow_down"), WAIT, RateLimitedError, GROWTH),
+    (400, openai(None, "rate_limit_error"), WAIT, RateLimitedError, RATE),
+    (429, openai(None, None, "Rate limit reached on requests per min. Limit: 60 / min."), WAIT, RateLimitedError, RATE),
     # timeouts, conflicts, failures
-    (408, b"", WAIT, AttemptTimeoutError, False),
-    (409, openai(), WAIT, ServerError, False),
-    (424, b'{"message":"inference failed","code":424,"type":"backend"}', WAIT, ServerError, False),
-    (425, b"", WAIT, ServerError, False),
-    (500, openai(None, "server_error"), WAIT, ServerError, False),
-    (500, b"<html><body>Internal Server Error</body></html>", WAIT, ServerError, False),
-    (500, b"", WAIT, ServerError, False),
-    (502, b"<html><head><title>502 Bad Gateway</title></head></html>", WAIT, ServerError, False),
-    (503, openai("server_is_overloaded", "service_unavailable_error"), WAIT, ServerError, False),
-    (504, b"error code: 504", WAIT, ServerError, False),
-    (524, b"<!DOCTYPE html>", WAIT, ServerError, False),
-    (524, openai("bad_response_status_code", "upstream_error", ""), WAIT, ServerError, False),
-    (529, openai(None, "overloaded_error"), WAIT, ServerError, False),
-    (599, b"", WAIT, ServerError, False),
-    # this request will never be accepted
-    (400, openai("max_tokens_per_request", "max_tokens_per_request"), REFUSE, RequestRefusedError, False),
-    (400, openai(None, "invalid_request_error"), REFUSE, RequestRefusedError, False),
-    (400, b'{"object":"error","message":"Too many inputs in request","type":"x"}', REFUSE, RequestRefusedError, False),
-    (400, b'{"code":20015,"message":"The parameter is invalid."}', REFUSE, RequestRefusedError, False),
-    (400, b"", REFUSE, RequestRefusedError, False),
-    (405, b"", REFUSE, RequestRefusedError, False),
-    (413, b"length limit exceeded", REFUSE, RequestRefusedError, False),
-    (415, b"", REFUSE, RequestRefusedError, False),
-    (422, b'{"message":"too many inputs","code":422,"type":"Validation"}', REFUSE, RequestRefusedError, False),
-    (422, b'{"detail":[{"loc":["body"],"msg":"field required"}]}', REFUSE, RequestRefusedError, False),
+    (408, b"", WAIT, AttemptTimeoutError, SLOWNESS),
+    (409, openai(), WAIT, ServerError, FAILURE),
+    (424, b'{"message":"inference failed","code":424,"type":"backend"}', WAIT, ServerError, FAILURE),
+    (425, b"", WAIT, ServerError, FAILURE),
+    (500, openai(None, "server_error"), WAIT, ServerError, FAILURE),
+    (500, b"<html><body>Internal Server Error</body></html>", WAIT, ServerError, FAILURE),
+    (500, b"", WAIT, ServerError, FAILURE),
+    (502, b"<html><head><title>502 Bad Gateway</title></head></html>", WAIT, ServerError, FAILURE),
+    (503, b"", WAIT, ServerError, OVERLOAD),
+    (503, openai("server_is_overloaded", "service_unavailable_error"), WAIT, ServerError, OVERLOAD),
+    (504, b"error code: 504", WAIT, ServerError, FAILURE),
+    (524, b"<!DOCTYPE html>", WAIT, ServerError, FAILURE),
+    (524, openai("bad_response_status_code", "upstream_error", ""), WAIT, ServerError, FAILURE),
+    (529, openai(None, "overloaded_error"), WAIT, ServerError, OVERLOAD),
+    (599, b"", WAIT, ServerError, FAILURE),
+    # this request will never be accepted, a part of it may be
+    (400, openai("max_tokens_per_request", "max_tokens_per_request"), SPLIT, RequestRefusedError, NONE),
+    (400, openai(None, "invalid_request_error"), SPLIT, RequestRefusedError, NONE),
+    (400, b'{"object":"error","message":"Too many inputs in request","type":"x"}', SPLIT, RequestRefusedError, NONE),
+    (400, b'{"code":20015,"message":"The parameter is invalid."}', SPLIT, RequestRefusedError, NONE),
+    (400, b"", SPLIT, RequestRefusedError, NONE),
+    (405, b"", SPLIT, RequestRefusedError, NONE),
+    (413, b"length limit exceeded", SPLIT, RequestRefusedError, NONE),
+    (415, b"", SPLIT, RequestRefusedError, NONE),
+    (422, b'{"message":"too many inputs","code":422,"type":"Validation"}', SPLIT, RequestRefusedError, NONE),
+    (422, b'{"detail":[{"loc":["body"],"msg":"field required"}]}', SPLIT, RequestRefusedError, NONE),
+    (
+        500,
+        openai(500, message="input is too large to process. increase the physical batch size"),
+        SPLIT,
+        RequestRefusedError,
+        NONE,
+    ),
+    (500, openai(message="batch size 33 > maximum allowed batch size 32"), SPLIT, RequestRefusedError, NONE),
+    (502, b"<html>413 Request Entity Too Large</html>", SPLIT, RequestRefusedError, NONE),
     # another address
-    (301, b"", STOP, RequestRefusedError, False),
-    (307, b"<html>moved</html>", STOP, RequestRefusedError, False),
-    (308, b"", STOP, RequestRefusedError, False),
+    (301, b"", STOP, RequestRefusedError, NONE),
+    (307, b"<html>moved</html>", STOP, RequestRefusedError, NONE),
+    (308, b"", STOP, RequestRefusedError, NONE),
     # a 200 that is an error (B3.1)
-    (200, openai(None, "upstream_error"), WAIT, MalformedReplyError, False),
-    (200, openai("bad_response_status_code", "upstream_error", ""), WAIT, MalformedReplyError, False),
-    (200, b'{"error": "no words"}', WAIT, MalformedReplyError, False),
-    (200, openai("insufficient_user_quota"), STOP, QuotaExhaustedError, False),
-    (200, openai(402), STOP, QuotaExhaustedError, False),
-    (200, openai("429"), WAIT, RateLimitedError, True),
-    (200, openai(429), WAIT, RateLimitedError, True),
-    (200, openai("rate_limit_exceeded"), WAIT, RateLimitedError, True),
-    (200, openai(None, "rate_limit_error"), WAIT, RateLimitedError, True),
-    (200, openai(503), WAIT, ServerError, False),
-    (200, openai(400), REFUSE, RequestRefusedError, False),
-    (200, openai(408), WAIT, AttemptTimeoutError, False),
-    (200, openai(200), WAIT, MalformedReplyError, False),
-    (200, openai(20015), WAIT, MalformedReplyError, False),
-    (200, openai(-429), WAIT, MalformedReplyError, False),
-    (200, openai("4²9"), WAIT, MalformedReplyError, False),
-    (200, openai("9" * 5_000), WAIT, MalformedReplyError, False),
+    (200, openai(None, "upstream_error"), WAIT, MalformedReplyError, FAILURE),
+    (200, openai("bad_response_status_code", "upstream_error", ""), WAIT, MalformedReplyError, FAILURE),
+    (200, b'{"error": "no words"}', WAIT, MalformedReplyError, FAILURE),
+    (200, openai("insufficient_user_quota"), STOP, QuotaExhaustedError, NONE),
+    (200, openai(402), STOP, QuotaExhaustedError, NONE),
+    (200, openai("429"), WAIT, RateLimitedError, UNNAMED),
+    (200, openai(429), WAIT, RateLimitedError, UNNAMED),
+    (200, openai("rate_limit_exceeded"), WAIT, RateLimitedError, RATE),
+    (200, openai(None, "rate_limit_error"), WAIT, RateLimitedError, RATE),
+    (200, openai(502), WAIT, ServerError, FAILURE),
+    (200, openai(503), WAIT, ServerError, OVERLOAD),
+    (200, openai(529), WAIT, ServerError, OVERLOAD),
+    (200, openai(429, message="The engine is overloaded."), WAIT, RateLimitedError, OVERLOAD),
+    (200, openai(400), SPLIT, RequestRefusedError, NONE),
+    (200, openai(408), WAIT, AttemptTimeoutError, SLOWNESS),
+    (200, openai(200), WAIT, MalformedReplyError, FAILURE),
+    (200, openai(20015), WAIT, MalformedReplyError, FAILURE),
+    (200, openai(-429), WAIT, MalformedReplyError, FAILURE),
+    (200, openai("4²9"), WAIT, MalformedReplyError, FAILURE),
+    (200, openai("9" * 5_000), WAIT, MalformedReplyError, FAILURE),
 ]
 
 # What is final before the endpoint has answered once, and may be a gateway's upstream after that (B3.2, B3.4)
@@ -119,21 +149,25 @@ UNTIL_PROVEN = [
 
 
 @pytest.mark.parametrize("proven", [False, True])
-@pytest.mark.parametrize(("status", "body", "action", "error", "pauses"), ALWAYS, ids=range(len(ALWAYS)))
+@pytest.mark.parametrize(("status", "body", "action", "error", "trouble"), ALWAYS, ids=range(len(ALWAYS)))
 def test_servers_words_decide(
-    status: int, body: bytes, action: Action, error: type[RequestError], pauses: bool, proven: bool
+    status: int, body: bytes, action: Action, error: type[RequestError], trouble: Trouble, proven: bool
 ) -> None:
-    """Each line of the table has its action, its error and its pause, before the first success and after it."""
-    assert verdict(ask(status, body, proven=proven)) == (action, error, pauses)
+    """Each line of the table has its action, its error and its trouble, before the first success and after it."""
+    fault = ask(status, body, proven=proven)
+
+    assert verdict(fault) == (action, error, trouble)
+    assert fault.retry_after is None  # nobody said how long
 
 
 @pytest.mark.parametrize(("status", "body", "error"), UNTIL_PROVEN, ids=range(len(UNTIL_PROVEN)))
 def test_a_refused_key_or_model_is_final_until_one_reply_was_good(
     status: int, body: bytes, error: type[RequestError]
 ) -> None:
-    """Before a success the run stops at once; after one it is tried again, and the key's others do not wait."""
-    assert verdict(ask(status, body, proven=False)) == (STOP, error, False)
-    assert verdict(ask(status, body, proven=True)) == (WAIT, error, False)
+    """Before a success the run stops at once; after one it is tried again, as a failure that pauses nobody."""
+    assert verdict(ask(status, body, proven=False)) == (STOP, error, NONE)
+    assert verdict(ask(status, body, proven=True)) == (WAIT, error, FAILURE)
+    assert ask(status, body, proven=True).retry_after is None
 
 
 @pytest.mark.parametrize(
@@ -144,10 +178,10 @@ def test_a_refused_key_or_model_is_final_until_one_reply_was_good(
         (429, openai("rate_limit_exceeded"), "False", REFUSE),
         (400, b"", "true", WAIT),
         (422, b"", "TRUE", WAIT),
-        (400, b"", "false", REFUSE),
+        (400, b"", "false", SPLIT),
         (500, b"", "true", WAIT),
         (500, b"", "maybe", WAIT),
-        (400, b"", "", REFUSE),
+        (400, b"", "", SPLIT),
         (429, openai("insufficient_quota"), "true", STOP),
         (402, b"", "true", STOP),
         (401, b"", "true", STOP),
@@ -156,5 +190,8 @@ def test_a_refused_key_or_model_is_final_until_one_reply_was_good(
     ],
 )
 def test_x_should_retry_wins_where_nothing_is_final(status: int, body: bytes, said: str, action: Action) -> None:
-    """The server's "true" or "false" turns refuse and wait around; what stops a run stays."""
-    assert ask(status, body, x_should_retry=said).action is action
+    """ "true" makes wait of split, "false" makes refuse of wait: no part of it is sent; what stops a run stays."""
+    fault = ask(status, body, x_should_retry=said)
+
+    assert fault.action is action
+    assert fault.trouble is ask(status, body).trouble  # what it says about the endpoint is the same

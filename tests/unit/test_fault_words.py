@@ -23,7 +23,7 @@ from embedbatch.wire.fault import (
     read_retry_after,
 )
 
-from .judging import REFUSE, STOP, WAIT, ask, openai
+from .judging import NONE, RATE, SPLIT, STOP, WAIT, ask, openai
 
 # How long
 
@@ -92,30 +92,60 @@ def test_an_http_date_is_read_against_the_replys_own(retry_after: str, date: str
 
 
 def test_the_servers_time_pauses_everyone() -> None:
-    """Any wait the server asks for by name holds for all who send to it: a 503 with Retry-After as well as a 429."""
+    """Any wait the server asks for by name is on the fault, of a 503 as well as of a 429; else there is none."""
     fault = ask(503, **{"Retry-After": "30"})
 
-    assert (fault.action, fault.retry_after, fault.pauses) == (WAIT, 30.0, True)
+    assert (fault.action, fault.retry_after) == (WAIT, 30.0)
     assert ask(429).retry_after is None
-    assert ask(429).pauses
 
 
 @pytest.mark.parametrize("status", [400, 402, 413])
 def test_a_time_to_wait_means_nothing_where_waiting_is_no_use(status: int) -> None:
-    """Retry-After beside a refusal or an empty account is ignored."""
-    fault = ask(status, retry_after="30")
+    """Retry-After beside a refusal or an empty account is ignored, however long it is."""
+    fault = ask(status, retry_after="30", max_wait=20)
 
-    assert (fault.retry_after, fault.pauses) == (None, False)
+    assert (fault.action, fault.retry_after) == (STOP if status == 402 else SPLIT, None)
 
 
 def test_a_server_that_asks_for_too_long_stops_the_run() -> None:
-    """With max_wait=300, Retry-After: 300 is waited for and 301 stops, and the message has both numbers."""
+    """With max_wait=300, Retry-After: 300 is waited for; 3,600 stops, and the message has both numbers."""
     assert ask(429, retry_after="300", max_wait=300).action is WAIT
+    assert ask(429, retry_after="300.1", max_wait=300).action is STOP
     fault = ask(429, openai("rate_limit_exceeded"), retry_after="3600", max_wait=300)
 
-    assert (fault.action, fault.retry_after) == (STOP, 3600.0)
+    assert (fault.action, fault.trouble, fault.retry_after) == (STOP, RATE, 3_600.0)
     assert isinstance(fault.error, RateLimitedError)
     assert str(fault.error) == "HTTP 429: Words. It asks to wait 3,600 s, more than max_server_wait=300."
+
+
+def test_a_limit_that_the_server_names_is_on_the_fault() -> None:
+    """The words of a rate limit are read: limit, window and the time to wait; a header's time comes before theirs."""
+    told = openai(
+        "rate_limit_exceeded",
+        "tokens",
+        "Rate limit reached on tokens per min (TPM): Limit 6000, Used 5000, Requested 2000. Please try again in 10s.",
+    )
+    fault = ask(429, told)
+
+    assert fault.overrun is not None
+    assert (fault.overrun.resource, fault.overrun.limit, fault.overrun.requested) == ("tokens", 6_000, 2_000)
+    assert (fault.action, fault.trouble, fault.retry_after) == (WAIT, RATE, 10.0)
+    assert ask(429, told, retry_after="3").retry_after == 3.0
+    assert ask(429, told, max_wait=5).action is STOP
+    assert ask(500, told.replace(b"rate_limit_exceeded", b"x")).overrun is None
+
+
+def test_a_request_above_the_limit_of_a_minute_is_split() -> None:
+    """More tokens in one request than in a minute never pass: it is not waited for, whatever time the server names."""
+    told = openai(
+        "rate_limit_exceeded",
+        "tokens",
+        "Request too large for m on tokens per min (TPM): Limit 6000, Requested 7000. Please try again in 10s.",
+    )
+
+    for fault in (ask(429, told), ask(429, told, retry_after="10"), ask(413, told), ask(429, told, max_wait=5)):
+        assert (fault.action, fault.trouble, fault.retry_after) == (SPLIT, NONE, None)
+        assert isinstance(fault.error, RateLimitedError)
 
 
 # What it said
@@ -293,9 +323,9 @@ def test_every_reply_has_one_verdict(
     assert len(str(fault.error)) < 1_200
     if fault.retry_after is not None:
         assert 0 <= fault.retry_after < math.inf
-        assert (fault.action is WAIT) == (fault.retry_after <= max_wait)
-    if fault.action is REFUSE:
-        assert not fault.retry_after
+        assert fault.action is (WAIT if fault.retry_after <= max_wait else STOP)
+    if fault.action is SPLIT:
+        assert fault.trouble is NONE
 
 
 @given(bodies)

@@ -1,5 +1,20 @@
-"""A scripted server, for testing code that embeds: in memory, in virtual time if you like."""
+"""Servers in memory for testing code that embeds, in virtual time if you like: one is scripted, one has limits."""
 
+from .conditions import Capacity, Latency, Outage
+from .provider import Hosts, ProviderSimulator, RequestRecord
+from .quota import OtherClient, Quota
 from .server import Received, Scripted, ScriptedServer
 
-__all__ = ["Received", "Scripted", "ScriptedServer"]
+__all__ = [
+    "Capacity",
+    "Hosts",
+    "Latency",
+    "OtherClient",
+    "Outage",
+    "ProviderSimulator",
+    "Quota",
+    "Received",
+    "RequestRecord",
+    "Scripted",
+    "ScriptedServer",
+]

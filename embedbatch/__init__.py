@@ -16,6 +16,7 @@ The flow, and where it lives:
 """
 
 from .blocking import embed
+from .dispatch.limiter import Limiter
 from .embedder import Embedder
 from .endpoints import Endpoint
 from .errors import (
@@ -50,19 +51,24 @@ from .errors import (
 from .events import (
     AttemptFailed,
     BatchAnswered,
+    BatchSplit,
+    CapLearned,
     DocumentCut,
     DocumentFailed,
     DocumentRepaired,
     DocumentsEmbedded,
+    EndpointAway,
+    EndpointBack,
     EndpointPaused,
     Event,
+    RequestHedged,
     RunStopped,
 )
-from .pipeline import Store
 from .plan.tokens import Tokenizer
 from .results import Results
 from .settings import Limits, Retries
-from .stats import Stats
+from .stats import Capacity, Stats, Timing
+from .store import Store
 from .values import Batch, Chunks, Cut, Document, Embedding, Embeddings, Failure, Usage
 from .version import VERSION as __version__
 
@@ -72,6 +78,9 @@ __all__ = [
     "AuthenticationError",
     "Batch",
     "BatchAnswered",
+    "BatchSplit",
+    "CapLearned",
+    "Capacity",
     "Chunks",
     "ConfigurationError",
     "ConnectionFailedError",
@@ -89,6 +98,8 @@ __all__ = [
     "Embeddings",
     "EmptyInputError",
     "Endpoint",
+    "EndpointAway",
+    "EndpointBack",
     "EndpointPaused",
     "Event",
     "FailedDocumentsError",
@@ -98,6 +109,7 @@ __all__ = [
     "InvalidInputError",
     "InvalidReplyError",
     "InvalidTextError",
+    "Limiter",
     "Limits",
     "MalformedReplyError",
     "ModelNotFoundError",
@@ -105,6 +117,7 @@ __all__ = [
     "QuotaExhaustedError",
     "RateLimitedError",
     "RequestError",
+    "RequestHedged",
     "RequestRefusedError",
     "Results",
     "Retries",
@@ -116,6 +129,7 @@ __all__ = [
     "SpendLimitError",
     "Stats",
     "Store",
+    "Timing",
     "TokenArrayError",
     "Tokenizer",
     "Usage",

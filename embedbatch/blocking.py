@@ -8,7 +8,7 @@ from anyio.from_thread import BlockingPortalProvider
 
 from .embedder import Embedder
 from .plan.inputs import Inputs
-from .settings import OnFailure
+from .settings import OnFailure, OnOutage
 from .values import Embeddings
 
 __all__ = ["embed"]
@@ -22,6 +22,7 @@ def embed(
     model: str,
     *,
     on_failure: OnFailure = "raise",
+    on_outage: OnOutage = "stop",
     max_spend_tokens: int | None = None,
     **options: Any,
 ) -> Embeddings:
@@ -33,7 +34,7 @@ def embed(
     """
     embedder = Embedder(model, **options)
     with _LOOP as portal:
-        run = portal.start_task_soon(_embed, embedder, inputs, on_failure, max_spend_tokens)
+        run = portal.start_task_soon(_embed, embedder, inputs, on_failure, on_outage, max_spend_tokens)
         try:
             return run.result()
         except BaseException:
@@ -41,6 +42,10 @@ def embed(
             raise
 
 
-async def _embed(embedder: Embedder, inputs: Inputs, on_failure: OnFailure, max_spend_tokens: int | None) -> Embeddings:
+async def _embed(
+    embedder: Embedder, inputs: Inputs, on_failure: OnFailure, on_outage: OnOutage, max_spend_tokens: int | None
+) -> Embeddings:
     async with embedder:
-        return await embedder.embed(inputs, on_failure=on_failure, max_spend_tokens=max_spend_tokens)
+        return await embedder.embed(
+            inputs, on_failure=on_failure, on_outage=on_outage, max_spend_tokens=max_spend_tokens
+        )

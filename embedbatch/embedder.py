@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,12 +16,10 @@ from . import local, pipeline
 from .assemble.collector import Collector
 from .dispatch.account import Account
 from .dispatch.limiter import Limiter
-from .dispatch.sender import Sender
-from .dispatch.transport import Transport
-from .endpoints import LOCAL, Endpoint, Model, Target, resolve
+from .dispatch.router import Route
+from .endpoints import Endpoint, Model
 from .errors import ConfigurationError, FailedDocumentsError, InvalidInputError, RunStoppedError
 from .events import DocumentCut, DocumentRepaired, Event, Observe, observe_nothing
-from .pipeline import NoStore, Store
 from .plan.chunker import Chunker
 from .plan.inputs import Inputs, read_inputs
 from .plan.packer import Caps, Packer
@@ -35,13 +33,15 @@ from .settings import (
     Limits,
     LongInput,
     OnFailure,
+    OnOutage,
     Retries,
     Surrogates,
     check_choice,
 )
-from .stats import Stats, Tally
+from .stats import Capacity, Stats, Tally
+from .store import NoStore, Store
 from .values import Content, Cut, Document, Embeddings, Id, Vector
-from .wire.request import RequestTemplate
+from .wiring import Wiring, find_targets, input_limits
 
 if TYPE_CHECKING:
     import httpx
@@ -63,7 +63,11 @@ class Embedder:
     ``"chunks"`` (one vector per part) or ``"error"``. *empty* is ``"error"`` or ``"skip"``; *surrogates*
     ``"replace"`` or ``"error"``. *count_tokens* asks for every document's exact token count.
 
-    *endpoint* describes a server that is not known by its address. *tokenizer* is a ``tiktoken.Encoding`` or a
+    *endpoint* describes a server that is not known by its address. Several *endpoints* are used together: each has
+    its own limits, a batch goes to the first that is ready, and one that fails is done without until it is back.
+    Embedders for the same endpoint, key and model share one *limiter*: ``Embedder(…, limiter=other.limiter)``.
+
+    *tokenizer* is a ``tiktoken.Encoding`` or a
     :class:`Tokenizer` for models whose tokenizer is not known. *transport* (an ``httpx.AsyncBaseTransport``),
     *store*, *observe* and *rng* are seams.
 
@@ -86,6 +90,8 @@ class Embedder:
         http_client: httpx.AsyncClient | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         endpoint: Endpoint | None = None,
+        endpoints: Sequence[Endpoint] | None = None,
+        limiter: Limiter | None = None,
         limits: Limits = DEFAULT_LIMITS,
         retries: Retries = DEFAULT_RETRIES,
         long_input: LongInput = "split",
@@ -98,52 +104,58 @@ class Embedder:
         observe: Observe = observe_nothing,
         rng: Random | None = None,
     ) -> None:
-        self.model = model
-        self.long_input = long_input
-        target = resolve(model, base_url=base_url, api_key=api_key, endpoint=endpoint, dimensions=dimensions)
-        self.endpoint = target.endpoint
-        self.base_url = target.base_url
-        self.dimensions = target.dimensions
+        self.model, self.long_input = model, long_input
+        targets = find_targets(
+            model, base_url=base_url, api_key=api_key, endpoint=endpoint, endpoints=endpoints, dimensions=dimensions
+        )
+        first = targets[0]
+        self.endpoint, self.base_url, self.dimensions = first.endpoint, first.base_url, first.dimensions
         self._chunker = Chunker(
-            max_input_tokens=target.max_input_tokens if max_input_tokens is None else max_input_tokens,
-            tokenizer=_tokenizer(tokenizer, target.model),
+            tokenizer=_tokenizer(tokenizer, first.model),
             long_input=long_input,
             empty=empty,
             surrogates=surrogates,
-            token_arrays=target.endpoint.token_arrays,
             count_tokens=count_tokens,
+            **input_limits(targets, max_input_tokens),
         )
-        self._limits = limits
-        self._limiter = Limiter(limits, rng := rng or Random())
-        self._store = store or NoStore()
-        self._tally = Tally()
+        self._limits, self._retries = limits, retries
+        self._store, self._tally = store or NoStore(), Tally()
         self._observers = (self._tally.observe, observe)
-        self._template = RequestTemplate(model, target.endpoint.encoding_format, dimensions, user, extra_body or {})
-        self._transport = _connect(target, default_headers or {}, timeout, limits, http_client, transport)
-        self._sender = Sender(
-            name=target.endpoint.name,
-            transport=self._transport,
-            template=self._template,
-            limiter=self._limiter,
+        self._sender = Wiring(
+            dimensions=dimensions,
+            user=user,
+            extra_body=extra_body or {},
+            headers=default_headers or {},
+            timeout=timeout,
+            limits=limits,
             retries=retries,
-            dimensions=target.dimensions,
-            rng=rng,
+            http_client=http_client,
+            transport=transport,
+            rng=rng or Random(),
             observe=self._observe,
-        )
+        ).connect(targets, limiter)
+        self._router = self._sender.router
         self._loop: object = None  # where it was first used, and stays
+
+    @property
+    def limiter(self) -> Limiter:
+        """The limiter of the first endpoint, to be shared with another embedder for the same."""
+        return self._router.routes[0].limiter
 
     async def embed(
         self,
         inputs: Inputs,
         *,
         on_failure: OnFailure = "raise",
+        on_outage: OnOutage = "stop",
         max_spend_tokens: int | None = None,
     ) -> Embeddings:
         """
         Embed *inputs*: a text, a token array, a document, or an iterable of any of these.
 
         Returns :class:`Embeddings`, whose ``vectors`` are float32 of shape (documents, dimensions), in order. A
-        run stops before it could spend more than *max_spend_tokens* tokens.
+        run stops before it could spend more than *max_spend_tokens* tokens. When the endpoint answers nothing but
+        faults, a run stops too, or with ``on_outage="wait"`` waits until it is back.
 
         Raises ``TypeError`` before anything is sent if something in *inputs* is no document;
         :class:`FailedDocumentsError` when everything is done and some documents failed (with
@@ -151,8 +163,8 @@ class Embedder:
         could not help. Both errors carry the result, with all that was paid for, as ``.embeddings``.
         """
         check_choice("on_failure", on_failure, OnFailure)
-        documents = read_inputs(inputs)
-        return await self._embed(documents, Account(max_spend_tokens=max_spend_tokens), on_failure, self._chunker)
+        account = self._account(max_spend_tokens=max_spend_tokens, on_outage=on_outage)
+        return await self._embed(read_inputs(inputs), account, on_failure, self._chunker)
 
     async def embed_one(self, text: Content) -> Vector:
         """
@@ -164,7 +176,7 @@ class Embedder:
         chunker = self._chunker
         if chunker.long_input == "chunks":
             chunker = replace(chunker, long_input="error")
-        embeddings = await self._embed([text], Account(urgent=True), "collect", chunker)
+        embeddings = await self._embed([text], self._account(urgent=True), "collect", chunker)
         if embeddings.failures:
             raise embeddings.failures[0].error
         vector: Vector = embeddings.vectors[0]
@@ -203,6 +215,7 @@ class Embedder:
         documents: Iterable[Content | Document] | AsyncIterable[Content | Document],
         *,
         ordered: bool = True,
+        on_outage: OnOutage = "stop",
         max_spend_tokens: int | None = None,
     ) -> AsyncIterator[Results]:
         """
@@ -210,25 +223,27 @@ class Embedder:
 
         The block's value iterates over an :class:`Embedding` or a :class:`Failure` for every document: in order,
         or as each is done with ``ordered=False``. Something that is no document becomes a failure. A slow reader
-        slows the run down; leaving the block cancels it.
+        slows the run down; leaving the block cancels it. *on_outage* and *max_spend_tokens* are those of
+        :meth:`embed`.
 
         The iteration raises :class:`RunStoppedError` after the last result when going on could not help, and
         what *documents* itself raised once everything before is embedded.
         """
         if isinstance(documents, str | bytes | Mapping):
             raise InvalidInputError(f"expected an iterable of documents, got {type(documents).__name__}")
-        account = Account(max_spend_tokens=max_spend_tokens)
+        account = self._account(max_spend_tokens=max_spend_tokens, on_outage=on_outage, streams=True)
         parts = self._parts(account, self._chunker, self._observe, ordered=ordered)
         async with pipeline.run(documents, parts) as blocks:
             yield Results(blocks, account)
 
     def stats(self) -> Stats:
         """What this embedder has done so far."""
-        return self._tally.stats(in_flight=self._limiter.in_flight, waiting=self._limiter.waiting)
+        return self._tally.stats(tuple(_capacity(route) for route in self._router.routes))
 
     async def aclose(self) -> None:
         """Close the connections. An ``http_client`` that was handed in stays open."""
-        await self._transport.aclose()
+        for route in self._router.routes:
+            await route.transport.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -239,7 +254,12 @@ class Embedder:
         await self.aclose()
 
     def __repr__(self) -> str:
-        return f"<Embedder {self.model!r} at {self.endpoint.name}, {self._limiter!r}>"
+        names = ", ".join(route.name for route in self._router.routes)
+        return f"<Embedder {self.model!r} at {names}, {self.limiter!r}>"
+
+    def _account(self, *, on_outage: OnOutage = "stop", **options: Any) -> Account:
+        check_choice("on_outage", on_outage, OnOutage)
+        return Account(on_outage=on_outage, retries=self._retries, **options)
 
     def _parts(self, account: Account, chunker: Chunker, observe: Observe, *, ordered: bool) -> pipeline.Parts:
         self._settle_in_loop()
@@ -252,6 +272,7 @@ class Embedder:
             send=self._sender.send,
             account=account,
             limits=self._limits,
+            workers=self._router.places + 1,  # one waits for a place: so it shows whether there are enough
             ordered=ordered,
             store=self._store,
             observe=observe,
@@ -263,24 +284,15 @@ class Embedder:
         self._loop = self._loop or loop
         if self._loop != loop:
             raise ConfigurationError("this Embedder belongs to another event loop; make one for each loop")
-        if self._transport.is_closed:
+        if any(route.transport.is_closed for route in self._router.routes):
             raise ConfigurationError("this Embedder, or the http_client it was given, is closed")
 
     def _caps(self, account: Account) -> Caps:
-        """What a batch may hold now: the least of what is set, what the endpoint takes, what may go and be spent."""
-        limits, endpoint = self._limits, self.endpoint
-        max_tokens = min(limits.max_batch_tokens, endpoint.max_request_tokens)
+        """What a batch may hold now: the least of what is set, what the endpoints take, what may go and be spent."""
+        caps = self._router.caps()
         if account.remaining is not None:
-            max_tokens = min(max_tokens, account.remaining)
-        max_bytes = min(limits.max_batch_bytes, endpoint.max_request_bytes) - self._template.overhead
-        if limits.max_tokens_per_minute is not None:
-            burst = limits.max_tokens_per_minute / 60 * limits.burst
-            max_bytes = min(max_bytes, int(burst / self._sender.ratio.value))
-        return Caps(
-            max_inputs=min(limits.max_batch_inputs, endpoint.max_inputs),
-            max_tokens=max_tokens,
-            max_bytes=max_bytes,
-        )
+            caps = replace(caps, max_tokens=min(caps.max_tokens, account.remaining))
+        return caps
 
     def _observe(self, event: Event) -> None:
         for observe in self._observers:
@@ -310,6 +322,20 @@ def _ids(documents: list[Any]) -> list[Id]:
     ]
 
 
+def _capacity(route: Route) -> Capacity:
+    limiter = route.limiter
+    requests, tokens = limiter.rates()
+    return Capacity(
+        endpoint=route.name,
+        in_flight=limiter.in_flight,
+        places=limiter.places,
+        waiting=limiter.waiting,
+        requests_per_second=requests,
+        tokens_per_second=tokens,
+        away_seconds=limiter.away_for,
+    )
+
+
 def _tokenizer(given: object, model: Model) -> Tokenizer | None:
     if given is not None:
         return as_tokenizer(given)
@@ -318,24 +344,3 @@ def _tokenizer(given: object, model: Model) -> Tokenizer | None:
     if model.tokenizer == "local":
         return LazyTokenizer("local", lambda: local.load().tokenizer, overhead=1)
     return None
-
-
-def _connect(
-    target: Target,
-    headers: Mapping[str, str],
-    timeout: float | httpx.Timeout | None,
-    limits: Limits,
-    http_client: httpx.AsyncClient | None,
-    transport: httpx.AsyncBaseTransport | None,
-) -> Transport:
-    in_process = target.endpoint is LOCAL and not (http_client or transport)
-    return Transport(
-        target.url,
-        headers,
-        api_key=target.api_key,
-        timeout=timeout,
-        max_connections=limits.max_concurrent_requests,
-        http_client=http_client,
-        transport=transport,
-        app=local.LocalApp() if in_process else None,
-    )

@@ -22,10 +22,17 @@ class Endpoint:
     *base_url* ends before *path*. *max_inputs*, *max_request_tokens* and *max_request_bytes* cap one request,
     *max_input_tokens* one text. *token_arrays* tells whether arrays of token ids are taken as inputs.
     *encoding_format* is what is asked for; what comes back is decoded by what it is.
+
+    *api_key* and *model* are those to use at this one, where several are used together; *max_requests_per_minute* and
+    *max_tokens_per_minute* are the quota of that key. Without them those of the embedder hold.
     """
 
     name: str
     base_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    model: str | None = None
+    max_requests_per_minute: float | None = None
+    max_tokens_per_minute: float | None = None
     path: str = "/embeddings"
     needs_key: bool = False
     max_inputs: int = 2_048
@@ -36,6 +43,10 @@ class Endpoint:
     encoding_format: Literal["base64", "float"] | None = "base64"
 
     def __post_init__(self) -> None:
+        for name in ("max_requests_per_minute", "max_tokens_per_minute"):
+            rate = getattr(self, name)
+            if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0):
+                raise ConfigurationError(f"{name}: expected a number above 0, got {rate!r}")
         for name in ("max_inputs", "max_input_tokens", "max_request_tokens", "max_request_bytes"):
             value = getattr(self, name)
             if value is None and name == "max_input_tokens":
@@ -91,11 +102,12 @@ UNKNOWN_MODEL = Model()
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """Where a run goes: an endpoint at an address, with a key and a model, and what is known of all of them."""
+    """Where a run goes: an endpoint at an address, with a key and the *name* of a model, and what is known of them."""
 
     endpoint: Endpoint
     base_url: str
     api_key: str | None = field(repr=False)
+    name: str
     model: Model
     dimensions: int | None
 
@@ -127,12 +139,13 @@ def resolve(
     """
     if not model or not isinstance(model, str):
         raise ConfigurationError(f"model: expected a name, got {model!r}")
+    given, model = model, (endpoint and endpoint.model) or model
     at_home = model == "local" and base_url is None and endpoint is None
     if at_home:
         endpoint, api_key = LOCAL, None
     else:
         base_url = base_url or (endpoint and endpoint.base_url) or environ.get("OPENAI_BASE_URL") or OPENAI.base_url
-        api_key = api_key or environ.get("OPENAI_API_KEY") or None
+        api_key = (endpoint and endpoint.api_key) or api_key or environ.get("OPENAI_API_KEY") or None
         host = _host(base_url)
         if endpoint is None:
             endpoint = OPENAI if host == "api.openai.com" else UNKNOWN
@@ -142,11 +155,14 @@ def resolve(
             'model="local" needs neither key nor network.'
         )
     # Many servers take any model name, "local" among them: that one is known at home only.
-    knowledge = MODELS.get(model, UNKNOWN_MODEL) if at_home or model != "local" else UNKNOWN_MODEL
+    # A deployment of a known model may have any name, so what the embedder calls it counts as well.
+    names = (name for name in (model, given) if at_home or name != "local")
+    knowledge = next((MODELS[name] for name in names if name in MODELS), UNKNOWN_MODEL)
     return Target(
         endpoint=endpoint,
         base_url=base_url or endpoint.base_url or "",
         api_key=api_key,
+        name=model,
         model=knowledge,
         dimensions=_check_dimensions(model, knowledge, dimensions),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from .errors import EmbedbatchError
 from .values import Cut, Failure, Id
@@ -17,12 +17,17 @@ from .values import Cut, Failure, Id
 __all__ = [
     "AttemptFailed",
     "BatchAnswered",
+    "BatchSplit",
+    "CapLearned",
     "DocumentCut",
     "DocumentFailed",
     "DocumentRepaired",
     "DocumentsEmbedded",
+    "EndpointAway",
+    "EndpointBack",
     "EndpointPaused",
     "Event",
+    "RequestHedged",
     "RunStopped",
 ]
 
@@ -32,13 +37,16 @@ class BatchAnswered:
     """
     A request was answered, and its vectors are proven to be aligned; *bad_vectors* of them cannot be used.
 
-    *seconds* is the time on the wire.
+    *queue_seconds* it waited for capacity. On the wire it was *header_seconds* until the reply's headers, *seconds*
+    until its end.
     """
 
     endpoint: str
     inputs: int
     bad_vectors: int
     sent_bytes: int
+    queue_seconds: float
+    header_seconds: float
     seconds: float
     prompt_tokens: int | None
     total_tokens: int | None
@@ -69,12 +77,65 @@ class EndpointPaused:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointAway:
+    """An endpoint brings nothing but faults, *error* the last. From now on it is only probed."""
+
+    endpoint: str
+    error: EmbedbatchError
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointBack:
+    """An endpoint that was away for *seconds* has answered."""
+
+    endpoint: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSplit:
+    """A request of *inputs* inputs was refused with *error*; parts of it are sent now."""
+
+    endpoint: str
+    inputs: int
+    error: EmbedbatchError
+
+
+@dataclass(frozen=True, slots=True)
+class CapLearned:
+    """An endpoint takes no more than *number* inputs, tokens or bytes in one request, as *unit* says."""
+
+    endpoint: str
+    unit: Literal["inputs", "tokens", "bytes"]
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHedged:
+    """
+    A request with *inputs* inputs was late, and sent a second time. *won* tells that the copy's vectors were taken;
+    *cancelled*, that the slower of the two was cancelled: no other event tells of it.
+    """
+
+    endpoint: str
+    inputs: int
+    won: bool
+    cancelled: bool
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentsEmbedded:
-    """Results of *documents* documents were handed out, as *rows* vectors; *bytes* of their input are done with."""
+    """
+    Results of *documents* documents were handed out, as *rows* vectors; *bytes* of their input are done with.
+
+    From entering to being handed out they took *seconds* together, and *longest* the one that took longest.
+    """
 
     documents: int
     rows: int
     bytes: int
+    seconds: float = 0.0
+    longest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +171,11 @@ Event: TypeAlias = (
     BatchAnswered
     | AttemptFailed
     | EndpointPaused
+    | EndpointAway
+    | EndpointBack
+    | BatchSplit
+    | CapLearned
+    | RequestHedged
     | DocumentsEmbedded
     | DocumentFailed
     | DocumentCut

@@ -14,10 +14,10 @@ import functools
 import math
 import warnings
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -27,7 +27,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from .assemble.reassembler import Block, Reassembler
 from .dispatch.account import Account
-from .dispatch.sender import Answer
+from .dispatch.work import Answer
 from .errors import EmbedbatchError, NotAttemptedError, RunStoppedError, SpendLimitError
 from .events import (
     DocumentCut,
@@ -40,38 +40,14 @@ from .events import (
 from .plan.chunker import Chunker, Plan, Source
 from .plan.packer import Packer
 from .settings import LINGER, MAX_LINGER, Limits
-from .values import Batch, Chunks, Document, Failure, Vector, Vectors
+from .store import Store
+from .values import Batch, Chunks, Document, Failure, Vectors
 from .window import Window
 
 SLAB = 256  # documents that are planned at once, at most
 SLAB_EFFORT = 500_000  # characters to tokenize (about 50 ms) after which a slab is large enough
 INLINE = 20_000  # characters to tokenize (about 2 ms) up to which a slab is not worth a thread
 BLOCK = 1_024  # documents that are handed out at once, at most
-
-
-class Store(Protocol):
-    """
-    A seam for what remembers vectors: deduplication, caches, journals.
-
-    *known* is asked once for every chunk, after chunking; rows it returns are not sent. *put* is awaited with
-    what a reply brought, before it counts as done.
-    """
-
-    def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
-        """The vectors already known, by row of *chunks*."""
-
-    async def put(self, batch: Batch, vectors: Vectors, /) -> None:
-        """Keep the vectors of *batch*: float32, shape (len(batch), dimensions)."""
-
-
-class NoStore:
-    """Remembers nothing."""
-
-    def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
-        return {}
-
-    async def put(self, batch: Batch, vectors: Vectors, /) -> None:
-        pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +59,7 @@ class Parts:
     send: Callable[[Batch, Account], Awaitable[Answer]]
     account: Account
     limits: Limits
+    workers: int
     ordered: bool
     store: Store
     observe: Observe
@@ -201,7 +178,7 @@ class _Flow:
         self._entered += 1
         source = Source(position, position if document.id is None else document.id, document.content)
         self._window.charge(1, nbytes)
-        self._reassembler.enter(position, source.id, nbytes)
+        self._reassembler.enter(position, source.id, nbytes, anyio.current_time())
         self._arrived.append(source)
         self._news.set()
 
@@ -291,7 +268,7 @@ class _Flow:
             try:
                 give.send_nowait(batch)
             except anyio.WouldBlock:
-                if self._workers < self._parts.limits.max_concurrent_requests:
+                if self._workers < self._parts.workers:
                     self._workers += 1
                     self._busy += 1
                     tasks.start_soon(self._work, take.clone())
@@ -330,7 +307,7 @@ class _Flow:
 
     def _stop(self, error: EmbedbatchError) -> None:
         """Send nothing more. What is in flight is paid for, so it is waited for."""
-        if self._parts.account.closed:
+        if self._stopped is not None:
             return
         self._parts.account.close()
         self._stopped = error
@@ -359,7 +336,7 @@ class _Flow:
             block = self._reassembler.take(BLOCK)
             if block is not None:
                 self._window.release(block.rows, block.bytes)
-                self._parts.observe(DocumentsEmbedded(block.documents, len(block.positions), block.bytes))
+                self._parts.observe(_report(block, anyio.current_time()))
                 return block
             if not self._busy:
                 self._raise_error()
@@ -384,6 +361,13 @@ class _Flow:
         source_error, self._source_error = self._source_error, None
         if source_error is not None:
             raise source_error
+
+
+def _report(block: Block, now: float) -> DocumentsEmbedded:
+    seconds = block.documents * now - block.entered_at
+    return DocumentsEmbedded(
+        block.documents, len(block.positions), block.bytes, max(0.0, seconds), now - block.first_entered_at
+    )
 
 
 def _size(content: object) -> int:

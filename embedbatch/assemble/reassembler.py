@@ -7,6 +7,7 @@ is done). A document with several chunks is pooled into one vector, or keeps one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,6 +25,7 @@ class Block:
     """
     Results that may be handed out, as columns: *positions*, *ids*, *tokens* and *spans* are parallel to the rows
     of *vectors*, float32 of shape (rows, dimensions). *documents*, *rows* and *bytes* are what the window gets back.
+    *entered_at* is the sum of the times at which the documents entered, *first_entered_at* the earliest.
     """
 
     positions: list[int] = field(default_factory=list)
@@ -35,14 +37,17 @@ class Block:
     documents: int = 0
     rows: int = 0
     bytes: int = 0
+    entered_at: float = 0.0
+    first_entered_at: float = math.inf
 
 
 class _Unfinished:
     """A document that has entered and not gone out."""
 
-    __slots__ = ("bytes", "id", "rows")
+    __slots__ = ("bytes", "entered_at", "id", "rows")
 
-    def __init__(self, id: Id, nbytes: int) -> None:
+    def __init__(self, id: Id, nbytes: int, entered_at: float) -> None:
+        self.entered_at = entered_at
         self.id = id
         self.bytes = nbytes
         self.rows = 1
@@ -106,9 +111,9 @@ class Reassembler:
         """Documents that have entered and not gone out."""
         return len(self._unfinished)
 
-    def enter(self, position: int, id: Id, nbytes: int) -> None:
+    def enter(self, position: int, id: Id, nbytes: int, now: float = 0.0) -> None:
         """Note a document; positions are counted from 0 without a gap."""
-        self._unfinished[position] = _Unfinished(id, nbytes)
+        self._unfinished[position] = _Unfinished(id, nbytes, now)
 
     def expect(self, position: int, spans: Sequence[Span], weights: Sequence[int]) -> int:
         """Say that a document has one chunk for each of *spans*; return how many rows that adds."""
@@ -195,6 +200,8 @@ class Reassembler:
         document = self._unfinished.pop(position)
         block.rows += document.rows
         block.bytes += document.bytes
+        block.entered_at += document.entered_at
+        block.first_entered_at = min(block.first_entered_at, document.entered_at)
         done = self._ready.pop(position)
         if isinstance(done, Failure):
             block.failures.append(done)

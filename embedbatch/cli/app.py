@@ -34,6 +34,7 @@ RequestsPerMinute = Annotated[float | None, typer.Option("--max-requests-per-min
 TokensPerMinute = Annotated[float | None, typer.Option("--max-tokens-per-minute", help="The quota of the key.")]
 ConcurrentRequests = Annotated[int, typer.Option("--max-concurrent-requests", help="In flight at once.")]
 BatchInputs = Annotated[int, typer.Option("--max-batch-inputs", help="Documents in one request.")]
+OnOutage = Annotated[str, typer.Option(help="When the endpoint is away.", metavar="wait|stop")]
 SpendTokens = Annotated[int | None, typer.Option("--max-spend-tokens", help="Stop before more are spent.")]
 NoTokens = Annotated[bool, typer.Option("--no-tokens", help="Do not count the tokens of each document.")]
 
@@ -55,6 +56,7 @@ def run(
     max_concurrent_requests: ConcurrentRequests = DEFAULT_LIMITS.max_concurrent_requests,
     max_batch_inputs: BatchInputs = DEFAULT_LIMITS.max_batch_inputs,
     max_spend_tokens: SpendTokens = None,
+    on_outage: OnOutage = "wait",
     no_tokens: NoTokens = False,
 ) -> None:
     """
@@ -78,6 +80,7 @@ def run(
             "id_column": id_column,
             "keep_text": keep_text,
             "max_spend_tokens": max_spend_tokens,
+            "on_outage": on_outage,
         }
         options = {
             "base_url": base_url,

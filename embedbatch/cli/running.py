@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import anyio
 from .. import jobs
 from ..embedder import Embedder
 from ..errors import ConfigurationError
+from ..events import EndpointAway, EndpointBack, Event
 from .progress import progress_bar
 
 
@@ -27,10 +29,19 @@ def run(source: Path, destination: Path, model: str, *, job: Mapping[str, Any], 
 async def _run(
     source: Path, destination: Path, model: str, job: Mapping[str, Any], options: Mapping[str, Any]
 ) -> tuple[jobs.Summary, int]:
-    async with Embedder(model, **options) as embedder:
+    async with Embedder(model, observe=tell, **options) as embedder:
         with progress_bar() as progress:
             summary = await jobs.run(source, destination, embedder, progress=progress, **job)
         return summary, embedder.stats().cut
+
+
+def tell(event: Event) -> None:
+    """Say on stderr why nothing happens for a while, and that it goes on."""
+    match event:
+        case EndpointAway():
+            print(f"{event.endpoint} is away: {event.error} It is tried again every 10 s at most.", file=sys.stderr)
+        case EndpointBack():
+            print(f"{event.endpoint} is back after {event.seconds:,.0f} s.", file=sys.stderr)
 
 
 def check(model: str, options: Mapping[str, Any]) -> None:

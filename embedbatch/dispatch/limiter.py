@@ -1,114 +1,314 @@
 """
-The gate of one endpoint, key and model: pace, places in flight, one pause for all, and a fair queue.
+The limiter of one endpoint, key and model: pace, places in flight, one gate for all, and a fair queue.
 
 One task at a time is at the head of the queue; it alone waits for the clock. Capacity is taken at the moment it
-is used: a reservation made ahead could not be undone when a pause or a cancellation comes between.
+is used: a reservation made ahead could not be undone when a pause or a cancellation comes between. A task that could
+go to any of several endpoints stands in each of their queues, and takes the first that is ready.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-from itertools import count
+from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
-from typing import TypeAlias
 
 import anyio
 
-from ..settings import Limits
+from ..settings import DEFAULT_LIMITS, Limits
+from ..wire.fault import Fault, Trouble
+from ..wire.quota import QuotaHeaders
+from .chance import Chance
+from .concurrency import Concurrency
+from .gate import Gate
 from .pace import Pace
+from .tickets import Ticket, number
 
-Ticket: TypeAlias = tuple[int, int]
-"""A place in the queue: urgent calls before bulk work, then order of arrival."""
+__all__ = ["Limiter"]
+
+FIRST_PAUSE = 0.5  # seconds after a refusal for a rate that names no time; then twice as long each
+MAX_PAUSE = 30.0
+PATIENCE = 3  # refusals in spite of pauses, after which the server is taken to count by the minute
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """
+    The permission to have one request in flight at one endpoint, since *sent_at*, as one of *sent_with*.
+
+    *probe* tells that it goes alone, to see whether the endpoint is back.
+    """
+
+    limiter: Limiter
+    tokens: float
+    sent_at: float
+    sent_with: int
+    probe: bool
+    is_over: bool = False
 
 
 class Limiter:
     """
-    Grants leases: a lease is the permission to have one request in flight.
+    What may be sent to one endpoint with one key and model. Embedders that share these share one limiter.
 
-    First come, first served. A request that is tried again keeps the ticket, and so the place, of its first
-    attempt. Everything is decided in :meth:`_grant`, which is synchronous.
+    First come, first served; a request that is tried again keeps its place. *limits* are those of the key. It
+    belongs to one event loop, like the embedders that use it.
     """
 
-    def __init__(self, limits: Limits, rng: Random) -> None:
+    def __init__(self, limits: Limits = DEFAULT_LIMITS, *, rng: Random | None = None) -> None:
         self.max_in_flight = limits.max_concurrent_requests
         self.in_flight = 0
-        self._pace = Pace(limits, rng)
-        self._queue: list[tuple[Ticket, _Waiter]] = []
-        self._numbers = count()
+        self._pace = Pace(limits)
+        self._gate = Gate(limits.max_concurrent_requests, rng or Random())
+        self._concurrency = Concurrency(limits.max_concurrent_requests)
+        self._refused = 0  # in a row, for a reason that was not named
+        self._refusals = 0  # for a rate, since something was accepted; what was in flight together counts once
+        self._refused_at = -math.inf
+        self._chance = Chance()
+        self._last: Lease | None = None
+        self._full_at = -math.inf  # when the quota is all there again, by the last headers
+        self._queue: list[tuple[Ticket, int, _Waiter, float]] = []
 
     def __repr__(self) -> str:
-        return f"<Limiter {self.in_flight} of {self.max_in_flight} in flight, {self.waiting} waiting>"
+        state = "away" if self._gate.is_away else "open" if self._gate.is_open else "paused"
+        return f"<Limiter {state}, {self.in_flight} of {self._concurrency.limit} in flight, {self.waiting} waiting>"
 
     @property
     def waiting(self) -> int:
         """Requests that wait for a lease."""
-        return sum(not waiter.left for _, waiter in self._queue)
+        return sum(waiter.waits for *_, waiter, _ in self._queue)
 
-    def ticket(self, *, urgent: bool = False) -> Ticket:
-        """A place behind everyone who has one of the same urgency."""
-        return (0 if urgent else 1, next(self._numbers))
+    @property
+    def places(self) -> int:
+        """Requests that may be in flight at the moment."""
+        return self._concurrency.limit
 
-    async def acquire(self, tokens: float, ticket: Ticket) -> None:
-        """Wait until a request of about *tokens* may go. The lease lasts until :meth:`release`."""
-        waiter = _Waiter(tokens)
-        heapq.heappush(self._queue, (ticket, waiter))
+    @property
+    def is_away(self) -> bool:
+        """True while the endpoint answers nothing but faults, and is only probed."""
+        return self._gate.is_away
+
+    @property
+    def away_for(self) -> float:
+        """Seconds since the endpoint went away; 0 if it has not."""
+        return self._gate.away_for(self._time())
+
+    @property
+    def failed_probes(self) -> int:
+        """How often the endpoint was tried in vain since it went away."""
+        return self._gate.failed_probes
+
+    def begin_anew(self) -> None:
+        """What was refused is sent in smaller parts: pauses are short again."""
+        self._refused = self._refusals = 0
+
+    def batch_tokens(self) -> float:
+        """The tokens one request should hold at most, by the pace; infinite where no limit is known."""
+        return self._pace.batch_tokens(anyio.current_time())
+
+    def rates(self) -> tuple[float, float]:
+        """Requests and tokens per second that may go at the moment; infinite where no limit is known."""
+        return self._pace.rates(self._time())
+
+    def _time(self) -> float:
+        """Now; outside of the event loop the time at which something happened last."""
         try:
-            self._grant()
-            while not waiter.granted:
-                with anyio.CancelScope(deadline=waiter.ready_at) as waiter.scope:
-                    await waiter.changed.wait()
-                waiter.ready_at = math.inf
-                self._grant()
-        except BaseException:
-            waiter.left = True
-            if waiter.granted:
-                self.in_flight -= 1
-            self._grant()
-            raise
+            return anyio.current_time()
+        except RuntimeError:
+            return self._last.sent_at if self._last else 0.0
 
-    def release(self) -> None:
-        """Give a lease back: the reply is here, or will not come."""
-        self.in_flight -= 1
-        self._grant()
+    def try_acquire(self, tokens: float) -> Lease | None:
+        """A lease above the number in flight, if nobody waits for the pace and nothing is wrong; else ``None``."""
+        now = anyio.current_time()
+        ahead = next((tokens for *_, waiter, tokens in self._queue if waiter.waits), 0.0)
+        ready_at = max(self._gate.ready_at(now), self._pace.ready_at(ahead + tokens, now))
+        if ready_at > now or not self._gate.is_open or self._concurrency.is_cold:
+            return None
+        return self._start(tokens, now)
 
-    def pause(self, seconds: float) -> float:
-        """Let nothing go for *seconds*; return by how many that is longer than a pause that is on already."""
-        return self._pace.pause(seconds, anyio.current_time())
+    def correct(self, lease: Lease, tokens: float) -> None:
+        """The request of *lease* has *tokens*, not what was asked for."""
+        self._pace.correct(tokens - lease.tokens, anyio.current_time())
+        lease.tokens = tokens
 
-    def _grant(self) -> None:
+    # what became of a lease -----------------------------------------------------------------------------------
+
+    def answer(self, lease: Lease, quota: QuotaHeaders, work: float) -> float | None:
+        """
+        The request was answered, with *work* units done.
+
+        Return the tokens that the endpoint's own limiter is seen to have counted for it, where that can be seen.
+        """
+        now = anyio.current_time()
+        self._refused = self._refusals = 0
+        self._chance.accept()
+        self._open(lease, now)
+        counted = self._counted(lease, quota)
+        self._hear(quota, now)
+        self._concurrency.answer(lease.sent_with, work, lease.sent_at, now)
+        self._end(lease)
+        return counted
+
+    def _counted(self, lease: Lease, quota: QuotaHeaders) -> float | None:
+        """What is missing from a quota that was full when this request went, alone."""
+        tokens = quota.tokens
+        alone = lease.sent_with == 1 and self._last is lease and lease.sent_at >= self._full_at
+        return tokens.limit - tokens.remaining if alone and tokens and tokens.remaining is not None else None
+
+    def _hear(self, quota: QuotaHeaders, now: float) -> None:
+        self._pace.hear(quota, now)
+        tokens = quota.tokens
+        if tokens is not None and tokens.remaining is not None:
+            self._full_at = now + (tokens.limit - tokens.remaining) / tokens.per_second
+
+    def fault(self, lease: Lease, fault: Fault, quota: QuotaHeaders) -> float:
+        """The request brought a fault; return by how many seconds a pause became longer with it."""
+        now = anyio.current_time()
+        self._hear(quota, now)
+        pause = fault.retry_after
+        trouble = fault.trouble
+        if trouble is Trouble.UNNAMED:
+            trouble = self._name_trouble(lease)
+        if trouble in (Trouble.RATE, Trouble.GROWTH):
+            pause = self._slow_down(lease, fault, now, too_steep=trouble is Trouble.GROWTH)
+        elif trouble is Trouble.OVERLOAD:
+            self._concurrency.refuse(lease.sent_with, lease.sent_at, now)
+        elif trouble is Trouble.SLOWNESS:
+            self._concurrency.time_out(lease.sent_at, now)
+        longer = 0.0 if pause is None else self._gate.pause(pause, now)
+        if trouble is Trouble.NONE:
+            self._open(lease, now)
+        elif trouble is Trouble.RATE and pause is not None:
+            self._gate.withdraw(probe=lease.probe)  # it is there, and has said when to come back
+        else:
+            self._gate.fault(now, probe=lease.probe)
+        self._end(lease)
+        return longer
+
+    def _slow_down(self, lease: Lease, fault: Fault, now: float, *, too_steep: bool) -> float | None:
+        """
+        Lower the rate; return for how long nothing should go.
+
+        What is refused counts too, so some capacity has to come back first. While nothing was accepted at a rate, that
+        it is refused says nothing about it: a server that counts by the minute refuses everything to the minute's end.
+        """
+        if lease.sent_at < self._refused_at:
+            return fault.retry_after  # it left before the last refusal came
+        self._refused_at = now
+        self._chance.refuse()
+        says_when = fault.retry_after is not None and fault.overrun is None and not self._pace.is_named
+        by_chance = says_when and not self._chance.is_limit
+        if too_steep or (self._refusals == 0 and not by_chance):
+            self._pace.refuse(lease.tokens, lease.sent_at, now, fault.overrun, too_steep=too_steep)
+        elif self._refusals == PATIENCE:
+            self._pace.suppose_a_minute(now)
+        self._refusals += 1
+        if fault.retry_after is not None:
+            return fault.retry_after
+        return min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(16, self._refusals - 1))
+
+    def _name_trouble(self, lease: Lease) -> Trouble:
+        """
+        What a refusal for too much is about, that did not say so.
+
+        Where too much at once is refused, others succeed meanwhile; where a rate is used up, nobody does. One request
+        alone is not too much at once, and a limit that was met before is met again.
+        """
+        self._refused += 1
+        is_rate = self._refused >= max(2, lease.sent_with / 2) or lease.sent_with == 1 or self._pace.is_cut
+        return Trouble.RATE if is_rate else Trouble.OVERLOAD
+
+    def withdraw(self, lease: Lease) -> None:
+        """The request was cancelled, or never sent: nothing is known."""
+        self._gate.withdraw(probe=lease.probe)
+        self._end(lease)
+
+    def _open(self, lease: Lease, now: float) -> None:
+        """The endpoint works: go on where it was left, without what was saved up meanwhile."""
+        was_away = self._gate.is_away
+        if self._gate.answer(now, probe=lease.probe):
+            self._pace.drain(now)
+            if was_away:
+                self._concurrency.restore(now)
+
+    def _end(self, lease: Lease) -> None:
+        if not lease.is_over:
+            lease.is_over = True
+            self.in_flight -= 1
+        self.grant()
+
+    # the queue ------------------------------------------------------------------------------------------------
+
+    def enter(self, waiter: _Waiter, tokens: float, place: Ticket) -> None:
+        """Let *waiter* stand in this queue."""
+        heapq.heappush(self._queue, (place, number(), waiter, tokens))
+
+    def grant(self) -> None:
         """Let go whoever may go now; tell the head of the queue when to ask again."""
         now = anyio.current_time()
         while self._queue:
-            _, head = self._queue[0]
-            if head.left:
+            *_, head, tokens = self._queue[0]
+            if not head.waits:
                 heapq.heappop(self._queue)
                 continue
-            if self.in_flight >= self.max_in_flight:
-                return  # whoever comes back grants again
-            ready_at = self._pace.ready_at(head.tokens, now)
+            ready_at = max(self._gate.ready_at(now), self._pace.ready_at(tokens, now))
+            if self.in_flight >= self._concurrency.limit:  # whoever comes back grants again
+                self._concurrency.block(now, blocked=ready_at <= now)
+                return
             if ready_at > now:
                 head.wait_until(ready_at)
-                return
+                break
             heapq.heappop(self._queue)
-            self._pace.take(head.tokens, now)
-            self.in_flight += 1
-            head.granted = True
-            head.changed.set()
+            head.go(self._start(tokens, now))
+        self._concurrency.block(now, blocked=False)
+
+    def _start(self, tokens: float, now: float) -> Lease:
+        self._pace.take(tokens, now)
+        self.in_flight += 1
+        self._last = Lease(self, tokens, now, self.in_flight, self._gate.take(now))
+        return self._last
 
 
 class _Waiter:
-    """One task in the queue."""
+    """One task, in the queues of all endpoints it could go to."""
 
-    def __init__(self, tokens: float) -> None:
-        self.tokens = tokens
-        self.granted = False
-        self.left = False
-        self.ready_at = math.inf
+    def __init__(self) -> None:
+        self.lease: Lease | None = None
+        self.waits = True
         self.changed = anyio.Event()
+        self.ask_again_at = math.inf
         self.scope: anyio.CancelScope | None = None
 
+    def go(self, lease: Lease) -> None:
+        self.lease = lease
+        self.waits = False
+        self.changed.set()
+
     def wait_until(self, ready_at: float) -> None:
-        self.ready_at = ready_at
+        self.ask_again_at = min(self.ask_again_at, ready_at)
         if self.scope is not None:
-            self.scope.deadline = ready_at
+            self.scope.deadline = self.ask_again_at
+
+
+async def acquire(offers: Sequence[tuple[Limiter, float, Ticket]]) -> Lease:
+    """Wait until a request may go to one of the limiters, with that many tokens and that place in its queue."""
+    waiter = _Waiter()
+    for limiter, tokens, place in offers:
+        limiter.enter(waiter, tokens, place)
+    try:
+        while True:
+            for limiter, *_ in offers:
+                limiter.grant()
+            if waiter.lease is not None:
+                return waiter.lease
+            with anyio.CancelScope(deadline=waiter.ask_again_at) as waiter.scope:
+                await waiter.changed.wait()
+            waiter.ask_again_at = math.inf
+    except BaseException:
+        waiter.waits = False
+        if waiter.lease is not None:
+            waiter.lease.limiter.withdraw(waiter.lease)
+        for limiter, *_ in offers:
+            limiter.grant()
+        raise

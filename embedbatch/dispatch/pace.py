@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from random import Random
 
 from ..settings import Limits
+from ..wire.quota import Allowance, Overrun, QuotaHeaders
+from .ceiling import Ceiling
+from .meter import Meter
+
+ROUNDING = 1e-6  # of a request or token: what floating-point time may lack at the moment it was promised for
+BATCH = 0.2  # seconds' worth of the token rate that one request holds
+LOW = 0.05  # of a quota: below it less is sent than the rate, so that others who use it and we meet without refusals
+LEAST = 0.05  # of the rate is sent even when the quota seems used up
+ASK_AGAIN = 0.5  # seconds after which a rate that changes by itself is looked at again
+ENOUGH = 4  # requests, before a rate is concluded from a refusal
+MINUTE = 60.0  # seconds
+METER = 5.0  # seconds over which the rate of what goes is measured
+CHANGES = 3  # of a told limit after which its headers are not believed: a gateway's describe a random account
+FEW_TOKENS = 500  # in a request: OpenAI's quotas have 330 to 1,000 tokens for each request
+RAMP_FROM = 1_000_000 / 60  # tokens a second: OpenAI, error-code guide on `slow_down`
+RAMP_GROWTH = 1.5  # every
+RAMP_PERIOD = 1_020.0  # seconds: 15 minutes, and two for a rule that looks at whole minutes
+RAMP_LOOK = 60.0  # seconds of traffic from which growth starts
 
 
 @dataclass(slots=True)
@@ -15,12 +32,13 @@ class Bucket:
     Capacity that refills steadily up to a ceiling. The caller says what time it is.
 
     No window of time is granted more than max(*ceiling*, the largest grant) + *per_second* · window. An amount
-    above the ceiling is granted from a full bucket, which then owes the rest.
+    above the ceiling is granted from a full bucket, which then owes the rest. The first amount goes at once, and
+    leaves the bucket empty: a server's own window may be shorter than what a full one would let go.
     """
 
     ceiling: float
     per_second: float
-    _level: float = -1.0
+    _level: float = 0.0
     _read_at: float = -math.inf
 
     def ready_at(self, amount: float, now: float) -> float:
@@ -29,71 +47,249 @@ class Bucket:
         return now if missing <= ROUNDING else now + missing / self.per_second
 
     def take(self, amount: float, now: float) -> None:
-        """Spend *amount*; the caller has seen that it is ready."""
-        self._level = self._level_at(now) - amount
+        """Spend *amount*; the caller has seen that it is ready. A negative amount gives back."""
+        level = min(amount, self.ceiling) if self._read_at == -math.inf else self._level_at(now)
+        self._level = level - amount
         self._read_at = now
+
+    def drain(self, now: float) -> None:
+        """Keep nothing that has been saved up."""
+        self._level = min(0.0, self._level_at(now))
+        self._read_at = now
+
+    def change(self, per_second: float, ceiling: float, now: float) -> None:
+        """From now on refill with *per_second*, up to *ceiling*."""
+        if self._read_at != -math.inf:
+            self._level = min(ceiling, self._level_at(now))
+            self._read_at = now
+        self.per_second = per_second
+        self.ceiling = ceiling
 
     def _level_at(self, now: float) -> float:
         # Before the first take this is infinity: full.
         return min(self.ceiling, self._level + max(0.0, now - self._read_at) * self.per_second)
 
 
+class Ramp:
+    """OpenAI's rule for growth above a million input tokens a minute: at most half as much again in 15 minutes."""
+
+    def __init__(self) -> None:
+        self._from = math.inf
+        self._at = -math.inf
+
+    def begin(self, rate: float, now: float) -> None:
+        """Grow from *rate* tokens per second, from now on."""
+        self._from, self._at = max(rate, RAMP_FROM), now
+
+    def rate(self, now: float) -> float:
+        """Tokens per second; infinite unless the rule was begun."""
+        if self._from == math.inf:
+            return math.inf
+        return self._from * math.pow(RAMP_GROWTH, min(100.0, (now - self._at) / RAMP_PERIOD))
+
+
+class Throttle:
+    """
+    How fast one resource of an endpoint, requests or tokens, may be used.
+
+    The rate is the least of what was set, what the endpoint's headers tell, and what was found by being refused.
+    Headers lower a rate that was set and never raise it. While they say that little of the quota remains, less
+    is used than the rate: somebody else is using it too.
+    """
+
+    def __init__(self, per_minute: float | None, burst: float) -> None:
+        self.ramp = Ramp()
+        self._set = math.inf if per_minute is None else per_minute / 60
+        self._burst = burst
+        self._told = math.inf
+        self._told_changes = 0
+        self._remaining: tuple[float, float, float] | None = None  # share of the quota, its window, when
+        self._found = Ceiling()
+        self._bucket: Bucket | None = None
+        self._meter = Meter()
+
+    def rate(self, now: float) -> float:
+        """Units per second; infinite while nobody named or proved a limit."""
+        ceiling = min(self._set, self._told, self.ramp.rate(now))
+        found = self._found.rate(now)
+        if found != math.inf and found >= ceiling:
+            self._found.lift()
+        return min(ceiling, found)
+
+    def ready_at(self, amount: float, now: float) -> float:
+        """The time from which *amount* may go, or at which to ask again."""
+        bucket = self._current(now)
+        if bucket is None:
+            return now
+        ready_at = bucket.ready_at(amount, now)
+        return ready_at if self._is_steady(now) else min(ready_at, now + ASK_AGAIN)
+
+    def take(self, amount: float, now: float) -> None:
+        """Count *amount*, which goes now; a negative one was counted before and did not go."""
+        bucket = self._current(now)
+        if bucket is not None:
+            bucket.take(amount, now)
+        self._meter.add(amount, now)
+
+    def drain(self, now: float) -> None:
+        """Keep nothing that has been saved up."""
+        if self._bucket is not None:
+            self._bucket.drain(now)
+
+    def hear(self, allowance: Allowance, now: float) -> None:
+        """Learn from the headers of a reply. A quota over more than a minute is no pace."""
+        if allowance.window > 60:
+            return
+        per_second = allowance.per_second
+        if self._told != math.inf and abs(per_second - self._told) > 0.01 * self._told:
+            self._told_changes += 1
+        if self._told_changes >= CHANGES:
+            self._told, self._remaining = math.inf, None
+            return
+        self._told = per_second
+        if allowance.remaining is not None:
+            self._remaining = (allowance.remaining / allowance.limit, allowance.window, now)
+
+    @property
+    def is_cut(self) -> bool:
+        """True while a rate that was refused is kept in mind."""
+        return self._found.is_cut
+
+    def refuse(self, sent_at: float, now: float, overrun: Overrun | None) -> bool:
+        """Go slower: a request that was sent at *sent_at* was too much. Return whether that was news."""
+        if overrun is not None and overrun.window <= 60 and self._told == math.inf:
+            self._told = overrun.limit / overrun.window
+        self.drain(now)
+        rate = self.rate(now)
+        if rate < math.inf:
+            return self._found.refuse(rate, sent_at, now, blind=False)
+        if self._meter.count < ENOUGH:
+            return False  # of so few it cannot be told what is too much
+        return self._found.refuse(max(1.0, self._meter.rate(sent_at, METER)), sent_at, now, blind=True)
+
+    @property
+    def is_named(self) -> bool:
+        """True if a limit was set, or told by the endpoint."""
+        return min(self._set, self._told) < math.inf
+
+    def suppose_a_minute(self, now: float) -> None:
+        """If a rate was found, and not named: what went in the last minute is what a minute has."""
+        if self.is_cut and not self.is_named:
+            supposed = max(1.0, self._meter.total(now)) / MINUTE
+            self._found.refuse(min(self.rate(now), supposed), now, now, blind=False)
+
+    def grow_slowly(self, now: float) -> None:
+        """Keep the rule for growth from now on, starting from what went in the last minute."""
+        self.ramp.begin(min(self.rate(now), self._meter.rate(now, RAMP_LOOK)), now)
+
+    def _is_steady(self, now: float) -> bool:
+        return self._found.rate(now) == math.inf and self._squeeze(now) == 1
+
+    def _squeeze(self, now: float) -> float:
+        if self._remaining is None:
+            return 1.0
+        share, window, at = self._remaining
+        return min(1.0, max(LEAST, (share + (now - at) / window) / LOW))
+
+    def _current(self, now: float) -> Bucket | None:
+        """The bucket, with the rate of this moment; ``None`` while there is no limit."""
+        rate = self.rate(now)
+        if rate == math.inf:
+            self._bucket = None
+            return None
+        rate *= self._squeeze(now)
+        ceiling = max(1.0, rate * self._burst)
+        if self._bucket is None:
+            self._bucket = Bucket(ceiling, rate)
+            if self._meter.count:  # it was used before it was limited
+                self._bucket.take(0, now)
+        elif rate != self._bucket.per_second:
+            self._bucket.change(rate, ceiling, now)
+        return self._bucket
+
+
 class Pace:
     """
-    Requests and tokens per minute of one endpoint and key, and the pause it asked for.
+    Requests and tokens per minute of one endpoint, key and model.
 
     A few seconds' worth may go at once, never a minute's: that would let twice the limit through in the first
-    minute. After a pause, requests come back one by one over a little while instead of all together.
+    minute.
     """
 
-    def __init__(self, limits: Limits, rng: Random) -> None:
-        self._requests = _bucket(limits.max_requests_per_minute, limits.burst)
-        self._tokens = _bucket(limits.max_tokens_per_minute, limits.burst)
-        self._rng = rng
-        self._max_concurrent_requests = limits.max_concurrent_requests
-        self._reentry_gap = 0.0
-        self._paused_until = -math.inf
-        self._closed_until = -math.inf
-        self._reentry_until = -math.inf
+    def __init__(self, limits: Limits) -> None:
+        self._burst = limits.burst
+        self._requests = Throttle(limits.max_requests_per_minute, limits.burst)
+        self._tokens = Throttle(limits.max_tokens_per_minute, limits.burst)
+        self._keeps_ramp = limits.ramp
 
     def ready_at(self, tokens: float, now: float) -> float:
-        """The time from which a request of *tokens* may go, if none goes before."""
-        return max(
-            self._closed_until,
-            self._requests.ready_at(1, now) if self._requests else now,
-            self._tokens.ready_at(tokens, now) if self._tokens else now,
-        )
+        """The time from which a request of *tokens* may go if none goes before, or at which to ask again."""
+        return max(self._requests.ready_at(1, now), self._tokens.ready_at(tokens, now))
 
     def take(self, tokens: float, now: float) -> None:
         """Count a request of *tokens* that goes now. Failed attempts count as well."""
-        if self._requests:
-            self._requests.take(1, now)
-        if self._tokens:
-            self._tokens.take(tokens, now)
-        if now < self._reentry_until:
-            self._closed_until = now + self._rng.uniform(0.0, 2 * self._reentry_gap)
+        if self._keeps_ramp and self._tokens.ramp.rate(now) == math.inf:
+            self._tokens.ramp.begin(0.0, now)
+        self._requests.take(1, now)
+        self._tokens.take(tokens, now)
 
-    def pause(self, seconds: float, now: float) -> float:
-        """Let nothing go for *seconds*; return by how many that is longer than a pause that is on already."""
-        longer = seconds if self._paused_until <= now else now + seconds - self._paused_until
-        if longer <= 0:
-            return 0.0
-        self._paused_until = now + seconds
-        # Coming back takes no longer than the pause itself, and no time where nobody else comes back.
-        places = self._max_concurrent_requests
-        reentry = min(REENTRY, seconds) if places > 1 else 0.0
-        self._reentry_gap = reentry / places
-        self._closed_until = self._paused_until + self._rng.uniform(0.0, self._reentry_gap)
-        self._reentry_until = self._closed_until + reentry
-        return longer
+    def correct(self, tokens: float, now: float) -> None:
+        """Count *tokens* more than were taken, or less: what they really were is known now."""
+        self._tokens.take(tokens, now)
 
+    def drain(self, now: float) -> None:
+        """Keep nothing that has been saved up, as over a pause."""
+        self._requests.drain(now)
+        self._tokens.drain(now)
 
-ROUNDING = 1e-6  # of a request or token: what floating-point time may lack at the moment it was promised for
-REENTRY = 1.0  # seconds over which requests come back after a pause, at most
+    def hear(self, quota: QuotaHeaders, now: float) -> None:
+        """Learn from the headers of a reply."""
+        if quota.requests is not None:
+            self._requests.hear(quota.requests, now)
+        if quota.tokens is not None:
+            self._tokens.hear(quota.tokens, now)
 
+    def refuse(
+        self, tokens: float, sent_at: float, now: float, overrun: Overrun | None = None, *, too_steep: bool = False
+    ) -> bool:
+        """
+        Go slower: a request of *tokens* that was sent at *sent_at* was more than the endpoint grants.
 
-def _bucket(per_minute: float | None, burst: float) -> Bucket | None:
-    if per_minute is None:
-        return None
-    per_second = per_minute / 60
-    return Bucket(ceiling=max(1.0, per_second * burst), per_second=per_second)
+        *overrun* is what it said of the limit. Where it said nothing, small requests are taken to be too many, large
+        ones too large; batches shrink with the rate of tokens, so a wrong guess is righted. *too_steep* tells that
+        not the traffic is too much, but its growth. Return whether that was news.
+        """
+        if too_steep:
+            self._tokens.grow_slowly(now)
+            return True
+        too_many = (tokens < FEW_TOKENS) if overrun is None else (overrun.resource == "requests")
+        return (self._requests if too_many else self._tokens).refuse(sent_at, now, overrun)
+
+    def suppose_a_minute(self, now: float) -> None:
+        """What went in the last minute is the quota of a minute, where nobody named it: pauses do not help."""
+        for throttle in (self._requests, self._tokens):
+            throttle.suppose_a_minute(now)
+
+    @property
+    def is_named(self) -> bool:
+        """True if a limit was set, or told by the endpoint."""
+        return self._requests.is_named or self._tokens.is_named
+
+    @property
+    def is_cut(self) -> bool:
+        """True while a rate that was refused is kept in mind."""
+        return self._requests.is_cut or self._tokens.is_cut
+
+    def batch_tokens(self, now: float) -> float:
+        """
+        The tokens that one request should hold at most: a fraction of a second's worth, so that short windows of
+        the server are kept, but as many as it takes to use the tokens within the limit of requests.
+        """
+        rate = self._tokens.rate(now)
+        if rate == math.inf:
+            return math.inf
+        return min(rate * self._burst, max(rate * BATCH, 1.25 * rate / self._requests.rate(now)))
+
+    def rates(self, now: float) -> tuple[float, float]:
+        """Requests and tokens per second that may go; infinite where no limit is known."""
+        return self._requests.rate(now), self._tokens.rate(now)

@@ -1,15 +1,9 @@
-"""
-One batch until it is answered, split, or given up. The only place for tenacity.
-
-A batch stays with its sender: a batch put back into the queue that feeds the workers could deadlock them. What
-must be sent again in smaller pieces is a deque of pieces here.
-"""
+"""One batch until it is answered, split, or given up. The only place for tenacity."""
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate
 from random import Random
 
 import anyio
@@ -20,261 +14,291 @@ from ..errors import (
     DimensionsError,
     InvalidReplyError,
     MalformedReplyError,
-    RequestError,
     SpendLimitError,
 )
-from ..events import AttemptFailed, BatchAnswered, EndpointPaused, Observe
-from ..plan.tokens import TokenRatio
+from ..events import Observe
 from ..settings import Retries
-from ..values import Batch, Usage, Vectors
-from ..wire.fault import Action, Fault, holds_error, judge, read_request_id
-from ..wire.reply import Decoded, decode
-from ..wire.request import RequestTemplate
+from ..values import Batch
+from ..wire.fault import FOR_A_RATE, Action, Fault
+from ..wire.reply import Decoded
 from .account import Account, RunClosedError
 from .backoff import backoff
-from .limiter import Limiter, Ticket
-from .transport import Reply, Transport
+from .exchange import Attempt, Exchange
+from .inquiry import Inquiry
+from .limiter import Lease
+from .pieces import ASKED_AGAIN, Piece
+from .router import Route, Router
+from .work import Answer, Work
 
-_BYTES_PER_NUMBER = 40  # in JSON, with indentation; base64 has 5.3
-_ASKED_AGAIN = 2  # a reply that cannot be trusted is asked for once more before its batch is split
-
-
-@dataclass(slots=True)
-class Answer:
-    """
-    What became of one batch.
-
-    *done* holds the chunks that have a vector, *failed* those that have none, with the reason and the number of
-    attempts. What *stopped* the run, if anything did, leaves the remaining chunks in neither.
-    """
-
-    done: list[tuple[Batch, Vectors]] = field(default_factory=list)
-    failed: list[tuple[Batch, RequestError, int]] = field(default_factory=list)
-    stopped: RequestError | SpendLimitError | None = None
+_LIMITED = 3  # refusals for a rate after which a piece is halved: it may be more than a short window grants
+_RATE_PATIENCE = 120.0  # seconds: the longest window over which rates are commonly counted is a minute
+_ROUNDS = 3  # of all its attempts that the last input of a run is given while an outage is waited for
+_CLOSER = 2  # attempts that are left to the halves of a piece that only brings faults
 
 
 class _FaultError(Exception):
-    """Carries a fault through tenacity."""
+    """Carries a fault, and the route that it came by, through tenacity."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault, route: Route) -> None:
         super().__init__(fault.error)
         self.fault = fault
-        self.attempts = 1
-
-
-@dataclass(slots=True)
-class _Piece:
-    """Part of a batch. *asked* counts the untrusted replies it, or what it was split from, has had."""
-
-    batch: Batch
-    asked: int = 0
+        self.route = route
 
 
 class Sender:
-    """Sends batches to one endpoint. What it learns there — vector size, token ratio — holds for every run."""
+    """Sends batches over the routes there are. What it learns there holds for every run."""
 
     def __init__(
-        self,
-        *,
-        name: str,
-        transport: Transport,
-        template: RequestTemplate,
-        limiter: Limiter,
-        retries: Retries,
-        dimensions: int | None,
-        rng: Random,
-        observe: Observe,
+        self, *, router: Router, dimensions: int | None, retries: Retries, rng: Random, observe: Observe
     ) -> None:
-        self.dimensions = dimensions
-        self.ratio = TokenRatio()
-        self.proven = False
-        self._name = name
-        self._transport = transport
-        self._template = template
-        self._limiter = limiter
+        self.router = router
+        self._exchange = Exchange(router=router, retries=retries, dimensions=dimensions, observe=observe)
+        self._inquiry = Inquiry(observe)
         self._retries = retries
         self._rng = rng
-        self._observe = observe
 
     async def send(self, batch: Batch, account: Account) -> Answer:
-        """Send *batch*, in as many requests as it takes. Never raises for what the endpoint does."""
-        answer = Answer()
-        ticket = self._limiter.ticket(urgent=account.urgent)
-        pieces = deque([_Piece(batch)])
-        while pieces:
-            piece = pieces.popleft()
-            try:
-                decoded = await self._try(piece, account, ticket)
-            except RunClosedError:
-                break
-            except SpendLimitError as error:
-                answer.stopped = error
-                break
-            except _FaultError as error:
-                if error.fault.action is Action.STOP:
-                    answer.stopped = error.fault.error
+        """Send *batch*, in as many requests as it takes. Never raises for what an endpoint does."""
+        work = Work(batch, account)
+        self._exchange.accounts[account] += 1
+        answer = work.answer
+        try:
+            for piece in work.pieces:
+                try:
+                    route, decoded = await self._try(piece, work)
+                except _FaultError as error:
+                    self._settle_fault(piece, error.fault, error.route, work)
+                except RunClosedError:
+                    answer.stopped = account.closed_by
+                    if piece.fault is not None:  # it was attempted, and may be the reason
+                        work.fail(piece, piece.fault)
                     break
-                if _may_be_one_input(error.fault) and len(piece.batch) > 1:
-                    pieces.extendleft(_halves(piece.batch))
                 else:
-                    answer.failed.append((piece.batch, error.fault.error, error.attempts))
-            else:
-                self._take(piece, decoded, answer, pieces)
+                    self._settle_reply(piece, decoded, route, work)
+                if answer.stopped is not None:
+                    break
+        except SpendLimitError as error:
+            answer.stopped = error
+        finally:
+            self._hand_over(work)
         return answer
 
-    def _take(self, piece: _Piece, decoded: Decoded, answer: Answer, pieces: deque[_Piece]) -> None:
+    # attempts -------------------------------------------------------------------------------------------------
+
+    async def _try(self, piece: Piece, work: Work) -> tuple[Route, Decoded]:
+        """Attempt *piece* until it is answered or its fault is final."""
+        # tenacity holds what these hold until the garbage is collected: not the work, whose answer has the vectors.
+        account = work.account
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception(_waits),
+            wait=lambda state: self._wait(piece),
+            stop=lambda state: self._is_last(piece, account, _error_of(state)),
+            sleep=partial(self._sleep, piece, account),
+            reraise=True,
+        )
+        async for attempt in retrying:
+            with attempt:
+                return await self._attempt(piece, work)
+        raise AssertionError("tenacity ends by returning or raising")  # pragma: no cover
+
+    async def _attempt(self, piece: Piece, work: Work) -> tuple[Route, Decoded]:
+        account = work.account
+        lease: Lease | None = None
+        queued_at = anyio.current_time()
+        try:
+            await self._let_others_find_out(piece, work)
+            route, lease = await self._lease(piece, work)
+            while self._others_find_out(piece, work):  # since it stood in the queue
+                lease.limiter.withdraw(lease)
+                account.give_back(work.reserved)
+                work.reserved = 0
+                await self._let_others_find_out(piece, work)
+                route, lease = await self._lease(piece, work)
+            account.check_open()  # the run may have ended since the lease was granted
+            work.pieces.cut(piece, route.fit(piece.batch, work))
+            too_much = work.reserved - sum(piece.batch.bounds)
+            account.give_back(too_much)
+            work.reserved -= too_much
+            route.limiter.correct(lease, route.estimate(piece.batch))
+            self._inquiry.note_trial(piece, route, work)
+            piece.begun_at = min(piece.begun_at, lease.sent_at)
+        except BaseException:
+            if lease is not None and not lease.is_over:
+                lease.limiter.withdraw(lease)
+            account.give_back(work.reserved)
+            work.reserved = 0
+            raise
+        work.reserved = 0  # it is settled with the reply
+        attempt = Attempt(
+            batch=piece.batch,
+            number=piece.sent + 1,
+            account=account,
+            waited=lease.sent_at - queued_at,
+        )
+        outcome = await self._exchange.send(route, lease, attempt)
+        if isinstance(outcome, Fault):
+            self._count(piece, outcome, route, work, anyio.current_time() - lease.sent_at)
+            raise _FaultError(outcome, route)
+        return route, outcome
+
+    async def _let_others_find_out(self, piece: Piece, work: Work) -> None:
+        """Wait while somebody else finds out why a request was refused that was larger than any before."""
+        while self._others_find_out(piece, work):
+            with work.account.waiting():
+                await self.router.routes[0].settled.wait()
+
+    def _others_find_out(self, piece: Piece, work: Work) -> bool:
+        return all(route.is_open_question(piece.batch, work) for route in self.router.routes)
+
+    async def _lease(self, piece: Piece, work: Work) -> tuple[Route, Lease]:
+        account = work.account
+
+        def tokens(route: Route) -> float:
+            return route.estimate(piece.batch, route.fit(piece.batch, work))
+
+        if work.place is not None:  # what is tried again, or sent in parts, keeps its place
+            await self._reserve(piece, work)
+            with account.waiting():
+                return await self.router.lease(tokens, work.place, piece.avoid)
+        with account.waiting():
+            await account.turn.acquire()
+        try:
+            await self._reserve(piece, work)
+            work.place = account.take_place(len(piece.batch))
+            with account.waiting():
+                return await self.router.lease(tokens, work.place, piece.avoid)
+        finally:
+            account.turn.release()
+
+    async def _reserve(self, piece: Piece, work: Work) -> None:
+        """Set aside what *piece* can cost. Where not all of it can be paid for any more, a part of it may be."""
+        account, bounds = work.account, piece.batch.bounds
+        try:
+            await account.reserve(sum(bounds))
+        except SpendLimitError:
+            count = sum(1 for total in accumulate(bounds) if total <= (account.remaining or 0))
+            if not count:
+                raise
+            work.pieces.cut(piece, count)
+            await account.reserve(sum(piece.batch.bounds))
+        work.reserved = sum(piece.batch.bounds)
+
+    def _count(self, piece: Piece, fault: Fault, route: Route, work: Work, seconds: float) -> None:
+        """Count the attempt, unless the endpoint is away, or has no capacity, and the run waits for it."""
+        piece.sent += 1
+        piece.fault = fault
+        if len(self.router.routes) > 1:
+            piece.avoid.add(route)
+        if fault.trouble in FOR_A_RATE:
+            piece.limited += 1
+        away = (route.limiter.is_away and fault.error.status != 500) or fault.trouble in FOR_A_RATE
+        if not (away and self._waits_for_outage(fault, work.account)):
+            piece.attempts += 1
+            piece.seconds += seconds
+
+    def _is_last(self, piece: Piece, account: Account, error: _FaultError) -> bool:
+        """Decide whether *piece* was attempted for the last time; if not, that costs a retry."""
+        fault = error.fault
+        if _may_be_one_input(fault) or isinstance(fault.error, DimensionsError):
+            piece.asked += 1
+            if piece.asked >= ASKED_AGAIN:
+                return True
+        patience = _RATE_PATIENCE if fault.trouble in FOR_A_RATE else 0.0
+        used_up = piece.attempts >= self._retries.max_attempts or piece.seconds >= self._retries.max_time
+        if used_up and anyio.current_time() - piece.begun_at >= patience:
+            return True
+        if piece.limited >= _LIMITED and len(piece.batch) > 1:
+            return True
+        if self._waits_for_outage(fault, account):
+            last_good_at = max(route.good_at for route in self.router.routes)
+            goes_on = anyio.current_time() - max(piece.begun_at, last_good_at) <= self._retries.max_outage
+        else:
+            goes_on = account.budget.spend()
+        piece.ends_run = not goes_on
+        return not goes_on
+
+    def _waits_for_outage(self, fault: Fault, account: Account) -> bool:
+        """True if the run waits for an endpoint that is away. One never reached is taken for a wrong address."""
+        was_reached = any(route.is_proven for route in self.router.routes)
+        return account.waits_for_outages and (was_reached or not isinstance(fault.error, ConnectionFailedError))
+
+    def _wait(self, piece: Piece) -> float:
+        """Seconds until the next attempt, after those for which the gate is closed. Another endpoint may go at once."""
+        if len(piece.avoid) < len(self.router.routes) > 1:
+            return 0.0
+        return backoff(max(1, piece.attempts), None, self._rng, self._retries)
+
+    async def _sleep(self, piece: Piece, account: Account, seconds: float) -> None:
+        if not (account.waits_for_outages and self.router.away_for()):
+            piece.seconds += seconds
+        await account.sleep(seconds)
+
+    # what became of a piece -----------------------------------------------------------------------------------
+
+    def _settle_reply(self, piece: Piece, decoded: Decoded, route: Route, work: Work) -> None:
         """Keep the good rows; ask again for the bad ones, then for halves of them, until each stands alone."""
         batch = piece.batch
+        self._inquiry.accept(piece, route, work)
         bad = sorted(decoded.bad_rows)
         if not bad:
-            answer.done.append((batch, decoded.vectors))
+            work.answer.done.append((batch, decoded.vectors))
             return
         good = [row for row in range(len(batch)) if row not in decoded.bad_rows]
         if good:
-            answer.done.append((batch.select(good), decoded.vectors[good]))
-        rest = _Piece(batch.select(bad), piece.asked + 1)
-        if rest.asked < _ASKED_AGAIN:
-            pieces.appendleft(rest)
-        elif len(bad) > 1:
-            pieces.extendleft(_halves(rest.batch))
-        else:
+            work.answer.done.append((batch.select(good), decoded.vectors[good]))
+        if len(bad) == 1 and piece.asked + 1 >= ASKED_AGAIN:
             reason = InvalidReplyError(f"expected a vector, got {decoded.bad_rows[bad[0]]}", status=200)
-            answer.failed.append((rest.batch, reason, rest.asked))
+            work.answer.failed.append((batch.select(bad), reason, piece.asked + 1))
+        else:
+            work.pieces.again(piece, bad)
 
-    async def _try(self, piece: _Piece, account: Account, ticket: Ticket) -> Decoded:
-        """Attempt *piece* until it is answered or its fault is final."""
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_waits),
-            wait=self._wait,
-            stop=lambda state: self._is_last(state, piece),
-            sleep=account.sleep,
-            reraise=True,
-        )
-        number = 0
-        try:
-            async for attempt in retrying:
-                with attempt:
-                    number = attempt.retry_state.attempt_number
-                    return await self._attempt(piece.batch, number, account, ticket)
-        except _FaultError as error:
-            error.attempts = number
-            if isinstance(error.fault.error, DimensionsError):
-                raise _FaultError(Fault(Action.STOP, error.fault.error)) from error
-            raise
-        raise AssertionError("tenacity ends by returning or raising")  # pragma: no cover
+    def _settle_fault(self, piece: Piece, fault: Fault, route: Route, work: Work) -> None:
+        """Decide what becomes of *piece*, which will not be attempted again as it is."""
+        answer, divisible = work.answer, len(piece.batch) > 1
+        if piece.ends_run:
+            work.fail(piece, fault)
+            answer.stopped = fault.error
+        elif fault.action is Action.STOP or isinstance(fault.error, DimensionsError):
+            answer.stopped = fault.error
+        elif fault.action is Action.SPLIT:
+            more = self._exchange.accounts[work.account] > 1
+            self._inquiry.refuse(piece, fault, route, work, more=more)
+        elif _may_be_one_input(fault) and divisible:
+            work.pieces.halve(piece, asked=ASKED_AGAIN - 1)
+        elif fault.trouble in FOR_A_RATE and divisible and piece.limited >= _LIMITED:
+            work.pieces.halve(piece)
+            route.limiter.begin_anew()
+        elif fault.action is Action.REFUSE or _may_be_one_input(fault):
+            work.fail(piece, fault)
+        else:
+            self._settle_exhaustion(piece, fault, work)
 
-    def _is_last(self, state: tenacity.RetryCallState, piece: _Piece) -> bool:
-        fault = _fault_of(state)
-        if _may_be_one_input(fault) or isinstance(fault.error, DimensionsError):
-            piece.asked += 1
-            if piece.asked >= _ASKED_AGAIN:
-                return True
-        return state.attempt_number >= self._retries.max_attempts
+    def _settle_exhaustion(self, piece: Piece, fault: Fault, work: Work) -> None:
+        """The attempts are used up: find out whether one of the inputs is the matter, or the endpoint is dead."""
+        others_succeed = any(route.good_at > piece.begun_at for route in self.router.routes)
+        alone = self._exchange.accounts[work.account] == 1 and not work.pieces
+        if not others_succeed and piece.is_part and work.pieces and not piece.is_deferred:
+            work.pieces.defer(piece)  # the other half may show that the endpoint works
+        elif len(piece.batch) > 1 and (others_succeed or not piece.is_part):
+            # Last, so that good halves come in between: the endpoint is not to seem away.
+            work.pieces.halve(piece, attempts=max(0, self._retries.max_attempts - _CLOSER), last=True)
+        elif others_succeed:
+            work.fail(piece, fault)
+        elif self._waits_for_outage(fault, work.account) and (not alone or piece.rounds < _ROUNDS):
+            piece.attempts, piece.rounds, piece.seconds = 0, piece.rounds + 1, 0.0
+            work.pieces.put_back(piece)
+        else:
+            work.fail(piece, fault)
+            if not self._waits_for_outage(fault, work.account):
+                work.answer.stopped = fault.error  # nothing has come from anywhere since this was first sent
 
-    def _wait(self, state: tenacity.RetryCallState) -> float:
-        return backoff(state.attempt_number, _fault_of(state).retry_after, self._rng, self._retries)
-
-    async def _attempt(self, batch: Batch, number: int, account: Account, ticket: Ticket) -> Decoded:
-        bound = sum(batch.bounds)
-        await account.reserve(bound)
-        outcome: Decoded | Fault | None = None
-        sent = False
-        try:
-            with account.waiting():
-                await self._limiter.acquire(self._estimate(batch), ticket)
-            try:
-                account.check_open()  # the run may have ended since the lease was granted
-                sent = True
-                account.usage += Usage(requests=1)
-                started_at = anyio.current_time()
-                outcome = await self._exchange(batch)
-                seconds = anyio.current_time() - started_at
-                if isinstance(outcome, Fault):  # its pause has to be known before the release lets the next one go
-                    self._note_fault(outcome, batch, number, seconds)
-            finally:
-                self._limiter.release()
-        finally:
-            account.settle(bound, _cost(outcome, bound) if sent else 0)
-        if isinstance(outcome, Fault):
-            raise _FaultError(outcome)
-        self._note_reply(outcome, batch, seconds, account)
-        return outcome
-
-    async def _exchange(self, batch: Batch) -> Decoded | Fault:
-        try:
-            reply = await self._transport.send(self._template.body(batch), max_reply=self._max_reply(len(batch)))
-        except RequestError as error:
-            return Fault(Action.STOP if self._transport.is_closed else Action.WAIT, error)
-        return self._judge(reply, len(batch))
-
-    def _judge(self, reply: Reply, inputs: int) -> Decoded | Fault:
-        rule = partial(judge, proven=self.proven, max_wait=self._retries.max_server_wait)
-        if not 200 <= reply.status < 300:
-            return rule(reply.status, reply.headers, reply.body)
-        request_id = read_request_id(reply.headers)
-        try:
-            return decode(reply.body, inputs=inputs, dimensions=self.dimensions, request_id=request_id)
-        except InvalidReplyError as error:
-            if holds_error(reply.body):
-                return rule(200, reply.headers, reply.body)
-            return Fault(Action.WAIT, error)
-
-    def _max_reply(self, inputs: int) -> int:
-        """More bytes than the vectors can have, so that an endless reply does not fill the memory."""
-        return 65_536 + inputs * (self.dimensions or 16_384) * _BYTES_PER_NUMBER
-
-    def _estimate(self, batch: Batch) -> float:
-        """Tokens as the endpoint will likely count them: for pace."""
-        known = sum(batch.tokens)
-        unknown = sum(len(wire) for wire, tokens in zip(batch.inputs, batch.tokens, strict=True) if not tokens)
-        return known + self.ratio.value * unknown
-
-    def _note_fault(self, fault: Fault, batch: Batch, number: int, seconds: float) -> None:
-        waits = fault.action is Action.WAIT
-        if waits and fault.pauses:
-            wait = fault.retry_after
-            if wait is None:
-                wait = backoff(number, None, self._rng, self._retries)
-            longer = self._limiter.pause(wait)
-            if longer > 0:
-                self._observe(EndpointPaused(self._name, longer))
-        self._observe(AttemptFailed(self._name, len(batch), number, seconds, fault.kind, fault.error, waits))
-
-    def _note_reply(self, decoded: Decoded, batch: Batch, seconds: float, account: Account) -> None:
-        if len(decoded.bad_rows) < len(batch):
-            self.proven = True
-            self.dimensions = self.dimensions or decoded.vectors.shape[1]
-        sent_bytes = sum(map(len, batch.inputs))
-        if not any(batch.tokens):  # what was counted, or came as tokens, needs no ratio
-            self.ratio.learn(sent_bytes, decoded.prompt_tokens)
-        told = decoded.total_tokens is not None
-        account.usage += Usage(
-            replies=1,
-            replies_without_usage=not told,
-            prompt_tokens=decoded.prompt_tokens,
-            total_tokens=decoded.total_tokens,
-        )
-        self._observe(
-            BatchAnswered(
-                self._name,
-                len(batch),
-                len(decoded.bad_rows),
-                sent_bytes,
-                seconds,
-                decoded.prompt_tokens,
-                decoded.total_tokens,
-            )
-        )
-
-
-def _cost(outcome: Decoded | Fault | None, bound: int) -> int:
-    """What a request that was sent counts against ``max_spend_tokens``: in doubt, the most it can have cost."""
-    if isinstance(outcome, Decoded):
-        return outcome.total_tokens or bound
-    if isinstance(outcome, Fault):
-        never_worked_on = isinstance(outcome.error, ConnectionFailedError) or 300 <= (outcome.error.status or 0) < 500
-        return 0 if never_worked_on else bound
-    return bound
+    def _hand_over(self, work: Work) -> None:
+        accounts = self._exchange.accounts
+        accounts[work.account] -= 1
+        if not accounts[work.account]:
+            del accounts[work.account]
+        for route in self.router.routes:
+            self._inquiry.leave(route, work)
 
 
 def _may_be_one_input(fault: Fault) -> bool:
@@ -284,20 +308,13 @@ def _may_be_one_input(fault: Fault) -> bool:
     )
 
 
-def _halves(batch: Batch) -> tuple[_Piece, _Piece]:
-    """Both halves of *batch*, the second first, as ``extendleft`` wants them. They are not asked twice again."""
-    middle = len(batch) // 2
-    first, second = batch.select(range(middle)), batch.select(range(middle, len(batch)))
-    return _Piece(second, asked=_ASKED_AGAIN - 1), _Piece(first, asked=_ASKED_AGAIN - 1)
-
-
 def _waits(error: BaseException) -> bool:
     # tenacity hands over cancellation too; it must pass.
     return isinstance(error, _FaultError) and error.fault.action is Action.WAIT
 
 
-def _fault_of(state: tenacity.RetryCallState) -> Fault:
+def _error_of(state: tenacity.RetryCallState) -> _FaultError:
     assert state.outcome is not None
     error = state.outcome.exception()
     assert isinstance(error, _FaultError)
-    return error.fault
+    return error

@@ -33,11 +33,12 @@ _HEADER_VALUE = re.compile(r"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: status, headers (names in lower case), the whole body, and the seconds it took."""
+    """What came back: status, headers (names in lower case), the whole body; seconds until headers and in all."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    header_seconds: float
     seconds: float
 
 
@@ -73,6 +74,7 @@ class Transport:
             raise ConfigurationError(f"timeout: expected seconds above 0, an httpx.Timeout or None, got {timeout!r}")
         self._phases = phases
         self._is_closed = False
+        self._max_connections = max_connections
         self._owns_client = http_client is None
         self._client = http_client or httpx.AsyncClient(
             transport=httpx.ASGITransport(app=app) if app is not None else transport,
@@ -94,6 +96,8 @@ class Transport:
         """
         POST *body*; return whatever the server replied, unless a good reply has *max_reply* bytes or more.
 
+        A connection that was kept alive, and ends before the head of the reply has come, is replaced by a new one.
+
         Raises :class:`ConnectionFailedError`, :class:`ConnectionLostError` and :class:`AttemptTimeoutError`, and
         :class:`MalformedReplyError` for a body that is too large or whose compression is broken.
         """
@@ -102,7 +106,8 @@ class Transport:
         started_at = anyio.current_time()
         try:
             with anyio.fail_after(self._attempt_timeout):
-                status, headers, reply = await self._post(body, max_reply)
+                response, headers_at = await self._post_afresh(body)
+                reply = await self._read(response, max_reply)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
             raise ConnectionFailedError(f"no connection to {self._url.host}: {_describe(error)}") from error
         except (TimeoutError, httpx.TimeoutException) as error:
@@ -114,15 +119,39 @@ class Transport:
         # a damaged record on asyncio; and UnicodeEncodeError, when a cookie that it was sent is not ASCII.
         except (httpx.TransportError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise ConnectionLostError(f"the connection to {self._url.host} broke: {_describe(error)}") from error
-        return Reply(status, headers, reply, anyio.current_time() - started_at)
+        seconds = anyio.current_time() - started_at
+        return Reply(response.status_code, response.headers, reply, headers_at - started_at, seconds)
 
-    async def _post(self, body: bytes, max_reply: int) -> tuple[int, Mapping[str, str], bytes]:
+    async def _post_afresh(self, body: bytes) -> tuple[httpx.Response, float]:
+        """Send the request, over a new connection if the ones that were kept alive turn out to be closed."""
+        for _ in range(self._max_connections):
+            with contextlib.suppress(_StaleConnectionError):
+                return await self._post(body)
+        return await self._post(body)
+
+    async def _post(self, body: bytes) -> tuple[httpx.Response, float]:
+        """Send the request; return the response, whose body is still to be read, and the time."""
+        connection = _Connection()
         request = self._client.build_request(
-            "POST", self._url, content=body, headers=self._headers, timeout=self._phases
+            "POST",
+            self._url,
+            content=body,
+            headers=self._headers,
+            timeout=self._phases,
+            extensions={"trace": connection.trace},
         )
         request.stream = _Content(body)
-        # Redirects are never followed: they would carry the key and the texts elsewhere.
-        response = await self._client.send(request, stream=True, follow_redirects=False)
+        try:
+            # Redirects are never followed: they would carry the key and the texts elsewhere.
+            response = await self._client.send(request, stream=True, follow_redirects=False)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
+            garbage = isinstance(error, httpx.RemoteProtocolError) and not str(error).startswith("Server disconnected")
+            if connection.was_kept_alive and not garbage:
+                raise _StaleConnectionError(str(error), request=request) from error
+            raise
+        return response, anyio.current_time()
+
+    async def _read(self, response: httpx.Response, max_reply: int) -> bytes:
         failed = not response.is_success
         max_size = MAX_ERROR_BODY if failed else max_reply
         parts = []
@@ -147,7 +176,7 @@ class Transport:
         reply = b"".join(parts)
         if failed or b'"data"' not in reply:  # an error in disguise
             reply = self._redact(reply[:MAX_ERROR_BODY])
-        return response.status_code, response.headers, reply
+        return reply
 
     def _redact(self, body: bytes) -> bytes:
         """An error that echoes the key must not carry it into messages and logs."""
@@ -175,6 +204,27 @@ def _cut_off_surplus(response: httpx.Response) -> None:
     if found and found[0] and network_stream is not None:
         with contextlib.suppress(OSError):  # the server has ended it already
             network_stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+class _StaleConnectionError(httpx.RemoteProtocolError):
+    """A connection that was kept alive ended before any of the reply came: the server had closed it meanwhile."""
+
+
+class _Connection:
+    """Watches httpcore send one request: over a connection it opens, or one that was kept alive."""
+
+    def __init__(self) -> None:
+        self._sent = self._opened = False
+
+    async def trace(self, name: str, info: Mapping[str, Any]) -> None:
+        if name == "http11.send_request_headers.started":
+            self._sent = True
+        elif name == "connection.connect_tcp.started":
+            self._opened = True
+
+    @property
+    def was_kept_alive(self) -> bool:
+        return self._sent and not self._opened
 
 
 class _Content(httpx.AsyncByteStream):

@@ -15,6 +15,7 @@ from anyio.from_thread import start_blocking_portal
 
 from ..embedder import Embedder
 from ..errors import ConfigurationError, RunStoppedError
+from ..settings import OnOutage
 from ..values import Document, Usage
 from .files import drafts_for
 from .formats import check_destination
@@ -72,6 +73,7 @@ async def run(
     id_column: str | None = None,
     keep_text: bool = False,
     max_spend_tokens: int | None = None,
+    on_outage: OnOutage = "wait",
     progress: Callable[[Progress], object] | None = None,
 ) -> Summary:
     """
@@ -80,7 +82,8 @@ async def run(
     *source* is a ``.jsonl`` file, whose documents are in *text_column* and their ids in *id_column* (without one,
     they are numbered from 0), or a ``.txt`` file with a document per line. It is read twice: once to find rows that
     cannot be read before anything is sent. *destination* is a ``.parquet`` or ``.npy`` file; *keep_text* writes the
-    texts too. *progress* is called in the event loop, ten times a second at most.
+    texts too. An endpoint that is away is waited for, or ends the job with ``on_outage="stop"``. *progress* is called
+    in the event loop, ten times a second at most.
 
     A document that fails keeps its row, without a vector, and is listed in ``DESTINATION.failures.jsonl`` with its
     id, line, error and attempts; where nothing failed there is no such file. The destination, and what belongs to
@@ -101,7 +104,7 @@ async def run(
         output = Output(drafts, embedder, id_type=totals.id_type, keep_text=keep_text)
         job = _Job(corpus, totals, output, progress)
         try:
-            usage = await job.embed(embedder, max_spend_tokens)
+            usage = await job.embed(embedder, max_spend_tokens, on_outage)
         except RunStoppedError as error:
             error.add_note(f"Nothing was written to {target}.")
             raise
@@ -128,6 +131,7 @@ def run_blocking(
     id_column: str | None = None,
     keep_text: bool = False,
     max_spend_tokens: int | None = None,
+    on_outage: OnOutage = "wait",
     progress: Callable[[Progress], object] | None = None,
     **options: Any,
 ) -> Summary:
@@ -149,6 +153,7 @@ def run_blocking(
                 id_column=id_column,
                 keep_text=keep_text,
                 max_spend_tokens=max_spend_tokens,
+                on_outage=on_outage,
                 progress=progress,
             )
 
@@ -172,9 +177,10 @@ class _Job:
         self._bytes = 0
         self._told_at = -math.inf
 
-    async def embed(self, embedder: Embedder, max_spend_tokens: int | None) -> Usage:
+    async def embed(self, embedder: Embedder, max_spend_tokens: int | None, on_outage: OnOutage) -> Usage:
         """Embed it all; the results go to the output."""
-        async with embedder.stream(self._read(), max_spend_tokens=max_spend_tokens) as results:
+        options: dict[str, Any] = {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}
+        async with embedder.stream(self._read(), **options) as results:
             self._tell(results.usage)
             async for result in results:
                 row = self._waiting.popleft()

@@ -189,19 +189,31 @@ def _load_cl100k_base() -> Tokenizer:
 @dataclass(slots=True)
 class TokenRatio:
     """
-    Tokens per byte as the endpoint counts them, learned from ``usage``. For pace only, never for caps.
+    Tokens per byte as the endpoint counts them for its limits. For pace only, never for caps.
 
-    English runs at 0.22, CJK at 0.43, emoji at 0.69. It starts at the 0.25 that OpenAI's limiter is reported to
-    assume. What lies outside 0.05 to 1 is not believed: some servers count characters, some say 0.
+    It starts at the 0.25 that OpenAI's limiter is reported to assume. What the limiter itself is seen to count
+    decides; where that is never seen, ``usage`` does, which counts the tokens of the model: English runs at 0.22, CJK
+    at 0.43, emoji at 0.69. What lies outside 0.05 to 1 is not believed: some servers count characters, some say 0.
     """
 
     value: float = 0.25
     weight: float = 0.1  # of a new reading; the last twenty or so decide
+    is_seen: bool = False
 
     def learn(self, nbytes: int, tokens: int | None) -> None:
-        """Take in what the endpoint counted for *nbytes* bytes of input."""
-        if not tokens or not nbytes:
+        """Take in the ``usage`` of *nbytes* bytes of input."""
+        if not self.is_seen and tokens and nbytes:
+            self._read(tokens / nbytes)
+
+    def see(self, nbytes: int, tokens: float) -> None:
+        """Take in what the limiter was seen to count for *nbytes* bytes. Where it is far off, at once."""
+        if not nbytes or not 0.05 <= tokens / nbytes <= 1.0:
             return
-        reading = tokens / nbytes
+        if abs(tokens / nbytes - self.value) > 0.25 * self.value:
+            self.value = tokens / nbytes
+        self.is_seen = True
+        self._read(tokens / nbytes)
+
+    def _read(self, reading: float) -> None:
         if 0.05 <= reading <= 1.0:
             self.value += self.weight * (reading - self.value)

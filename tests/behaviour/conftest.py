@@ -32,6 +32,22 @@ def make_embedder(server: ScriptedServer) -> MakeEmbedder:
     return make
 
 
+async def warm_up(embedder: Embedder, server: ScriptedServer, *, places: int) -> None:
+    """
+    Let *embedder* find out that *places* requests may be in flight; the server forgets about it.
+
+    Before the first good reply one is in flight, then 4. More takes a server whose replies take time.
+    """
+    await embedder.embed(["warm"])
+    for _ in range(50):
+        if embedder.stats().capacity[0].places >= places:
+            break
+        await embedder.embed([f"warm {n}" for n in range(4 * places)])
+    assert embedder.stats().capacity[0].places == places
+    server.received.clear()
+    server.max_in_flight = 0
+
+
 def assert_aligned(embeddings: Embeddings, texts: list[Any], server: ScriptedServer) -> None:
     """Assert that every row is the vector of its own text, bit by bit."""
     expected = np.stack([server.vector_of(text) for text in texts])

@@ -22,12 +22,15 @@ def connect(server: ScriptedServer) -> Embedder:
 async def test_no_task_is_left_after_a_cancelled_call() -> None:
     """Cancelled by wait_for with two requests in flight: the only task is the test's own."""
     before = asyncio.all_tasks()
+    server = ScriptedServer(latency=lambda request: 60.0 if request.number > 1 else 0.0)
 
-    async with connect(ScriptedServer(latency=60.0)) as embedder:
+    async with connect(server) as embedder:
+        await embedder.embed(["warm"])
         with pytest.raises(asyncio.TimeoutError):
             await asyncio.wait_for(embedder.embed([f"text {n}" for n in range(100)]), 0.05)
         stats = embedder.stats()
 
+    assert server.max_in_flight == 2
     assert asyncio.all_tasks() == before
     assert (stats.in_flight, stats.waiting) == (0, 0)
 

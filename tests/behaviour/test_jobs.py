@@ -92,15 +92,18 @@ async def test_a_failed_document_keeps_its_row(tmp_path: Path, make_embedder: Ma
 
 
 async def test_attempts_are_counted(tmp_path: Path, server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
-    """A document that was tried three times says so."""
-    server.reply_when(lambda request: Scripted(status=500) if request.inputs == ["b"] else None)
-    source, target = write_jsonl(tmp_path / "c.jsonl", [{"text": "a"}, {"text": "b"}]), tmp_path / "v.npy"
+    """A document that was tried three times, while others succeeded, says so."""
+    server.reply_when(lambda request: Scripted(status=500) if request.inputs == ["b"] else Scripted(after=0.005))
+    rows = [{"text": text} for text in ["a", "b", *(f"text {n}" for n in range(50))]]
+    source, target = write_jsonl(tmp_path / "c.jsonl", rows), tmp_path / "v.npy"
 
     retries = Retries(max_attempts=3, initial_wait=0.001)
     async with make_embedder(limits=Limits(max_batch_inputs=1), retries=retries) as embedder:
         await jobs.run(source, target, embedder)
 
-    assert [(entry["error"], entry["attempts"]) for entry in failures_of(target)] == [("ServerError", 3)]
+    (failure,) = failures_of(target)
+    assert (failure["id"], failure["error"], failure["attempts"]) == (1, "ServerError", 3)
+    assert sum(request.inputs == ["b"] for request in server.received) == 3
 
 
 @DESTINATIONS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 
@@ -28,7 +29,7 @@ from embedbatch import (
 from embedbatch.testing import Scripted, ScriptedServer
 from embedbatch.values import Vector, Vectors
 
-from .conftest import MakeEmbedder, assert_aligned
+from .conftest import MakeEmbedder, assert_aligned, warm_up
 
 pytestmark = pytest.mark.anyio
 
@@ -137,7 +138,8 @@ async def test_a_repr_tells_the_state_and_no_secret(server: ScriptedServer, make
     async with make_embedder(api_key="sk-very-secret") as embedder:
         await embedder.embed(["a"])
 
-    assert repr(embedder) == ("<Embedder 'test-model' at openai-compatible, <Limiter 0 of 32 in flight, 0 waiting>>")
+    limiter = "<Limiter open, 0 of 4 in flight, 0 waiting>"
+    assert repr(embedder) == f"<Embedder 'test-model' at openai-compatible, {limiter}>"
 
 
 async def test_a_key_that_a_server_echoes_does_not_come_out(
@@ -184,7 +186,7 @@ async def test_what_is_not_kept_yet_does_not_come_out(make_embedder: MakeEmbedde
 
 
 async def test_a_slow_store_does_not_put_off_a_stop(make_embedder: MakeEmbedder) -> None:
-    """The quota ends while the store takes 20 s for the row before: not one more request goes out meanwhile."""
+    """The quota ends while the store takes 20 s for the row before: only what is in flight then was sent."""
     server = ScriptedServer(latency=1.0)
     server.reply_when(lambda request: Scripted(status=402) if request.number == 2 else None)
 
@@ -194,38 +196,67 @@ async def test_a_slow_store_does_not_put_off_a_stop(make_embedder: MakeEmbedder)
         with pytest.raises(RunStoppedError):
             await embedder.embed([f"text {n}" for n in range(20)])
 
-    assert len(server.received) == 2
+    times = [request.at - server.received[0].at for request in server.received]
+    assert times == [0.0, 1.0, 1.0]  # the second and the third together, of which one was refused
 
 
 async def test_pauses_that_overlap_are_not_counted_twice(make_embedder: MakeEmbedder) -> None:
     """Two requests in flight are both told to wait 10 s, half a second apart: 10.5 s of pause in all."""
-    server = ScriptedServer(latency=lambda request: 1.0 if request.number == 1 else 1.5)
-    told = Scripted(status=429, headers={"retry-after": "10"})
-    server.reply_next(told, told)
+    server = ScriptedServer()
+    headers = {"retry-after": "10"}
 
     async with make_embedder(
         transport=server, limits=Limits(max_batch_inputs=1, max_concurrent_requests=2)
     ) as embedder:
+        await warm_up(embedder, server, places=2)
+        server.reply_next(*(Scripted(status=429, headers=headers, after=after) for after in (1.0, 1.5)))
         await embedder.embed(["a", "b"])
+        stats = embedder.stats()
 
-    assert embedder.stats().paused_seconds == pytest.approx(10.5)
+    first, second, *after = (request.at for request in server.received)
+    assert first == second
+    assert min(after) >= first + 11.5
+    assert stats.paused_seconds == pytest.approx(10.5)
 
 
 async def test_a_429_is_known_before_the_next_request_can_go(make_embedder: MakeEmbedder) -> None:
-    """One place in flight and many who wait for it: the next to get it sees the pause, also one without a time."""
+    """One place in flight and many who wait for it: the next to get it sees the pause."""
     server = ScriptedServer(latency=1.0)
-    server.reply_next(Scripted(status=429))
+    server.reply_next(Scripted(status=429, headers={"retry-after": "30"}))
+
+    async with (
+        make_embedder(transport=server, limits=Limits(max_batch_inputs=1, max_concurrent_requests=1)) as embedder,
+        anyio.create_task_group() as tasks,
+    ):
+        for number in range(5):
+            tasks.start_soon(embedder.embed, [f"text {number}"])
+
+    first, second, third = (request.at for request in server.received[:3])
+    assert second - first >= 31
+    assert third - second == pytest.approx(1)  # the one that goes first is answered first
+
+
+async def test_429s_in_a_row_without_a_time_pause_everyone_for_longer_and_longer(make_embedder: MakeEmbedder) -> None:
+    """One place in flight and many who wait for it: after each such 429 the next waits too, for 0.5, 1 and 2 s."""
+    server = ScriptedServer(latency=1.0)
+    server.reply_next(*[Scripted(status=429)] * 3)
+    events: list[Event] = []
 
     async with (
         make_embedder(
             transport=server,
             limits=Limits(max_batch_inputs=1, max_concurrent_requests=1),
             retries=Retries(initial_wait=30.0),
+            observe=events.append,
         ) as embedder,
         anyio.create_task_group() as tasks,
     ):
         for number in range(5):
             tasks.start_soon(embedder.embed, [f"text {number}"])
 
-    first, second = (request.at for request in server.received[:2])
-    assert second - first > 1.5
+    pauses = [event.seconds for event in events if isinstance(event, EndpointPaused)]
+    starts = [request.at for request in server.received]
+    assert pauses == [0.5, 1.0, 2.0]
+    for pause, (before, after) in zip(pauses, itertools.pairwise(starts), strict=False):
+        assert before + 1 + pause <= after <= before + 1 + 1.2 * pause
+    assert len(starts) == 8

@@ -35,11 +35,22 @@ def sent(route: respx.Route) -> httpx.Request:
 
 
 async def fail_one(embedder: Embedder) -> Failure:
-    """Embed one text; return its failure."""
+    """Embed one text, with which the run goes to its end; return its failure."""
     async with embedder:
         with anyio.fail_after(10):
             embeddings = await embedder.embed(["a"], on_failure="collect")
     return embeddings.failures[0]
+
+
+async def give_up_one(embedder: Embedder) -> Failure:
+    """Embed one text until its attempts are used up, and the run stops because of that; return its failure."""
+    async with embedder:
+        with anyio.fail_after(10), pytest.raises(RunStoppedError) as caught:
+            await embedder.embed(["a"], on_failure="collect")
+    assert caught.value.embeddings is not None
+    (failure,) = caught.value.embeddings.failures
+    assert caught.value.__cause__ is failure.error
+    return failure
 
 
 async def stop_one(embedder: Embedder) -> BaseException | None:
@@ -48,6 +59,17 @@ async def stop_one(embedder: Embedder) -> BaseException | None:
         with pytest.raises(RunStoppedError) as caught:
             await embedder.embed(["a"])
     return caught.value.__cause__
+
+
+async def stopped_by(embedder: Embedder, texts: list[str]) -> list[Failure]:
+    """Assert that embedding *texts* stops because of what the first fails with; return the failures."""
+    with pytest.raises(RunStoppedError) as caught:
+        await embedder.embed(texts, on_failure="collect")
+    assert caught.value.embeddings is not None
+    failures = list(caught.value.embeddings.failures)
+    assert len(failures) == len(texts)
+    assert caught.value.__cause__ is failures[0].error
+    return failures
 
 
 class Body(httpx.AsyncByteStream):

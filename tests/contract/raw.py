@@ -16,6 +16,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from random import Random
 
 import anyio
 import anyio.abc
@@ -25,12 +26,15 @@ import trustme
 from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.tls import TLSStream
 
+from embedbatch import Embedder, Retries
 from embedbatch.testing.server import vector_of
 
 AUTHORITY = trustme.CA()  # made anew for every run of the tests
 CERTIFICATE = AUTHORITY.issue_cert("127.0.0.1")
 DIMENSIONS = 8
 OK = b"HTTP/1.1 200 OK\r\n"
+TEXTS = ["first", "second 🌊", "third"]
+QUICK = Retries(max_attempts=2, initial_wait=0.001)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,3 +166,9 @@ async def serve_raw(*misdeeds: Misdeed, tls: bool = False) -> AsyncIterator[RawS
     async with listen(server.converse) as port:
         server.base_url = f"http{'s' if tls else ''}://127.0.0.1:{port}/v1"
         yield server
+
+
+def connect(server: RawServer, **options: object) -> Embedder:
+    """An embedder that talks to *server*, and tries twice."""
+    defaults = {"base_url": server.base_url, "timeout": 10.0, "retries": QUICK, "rng": Random(7)}
+    return Embedder("test-model", **{**defaults, **options})  # type: ignore[arg-type]

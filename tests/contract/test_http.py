@@ -22,7 +22,7 @@ from embedbatch import (
 )
 from embedbatch.version import VERSION
 
-from .asking import Body, fail_one, reply, sent
+from .asking import Body, give_up_one, reply, sent
 from .conftest import URL, MakeEmbedder
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_backends")]
@@ -273,7 +273,7 @@ async def test_an_attempt_ends_after_its_time(router: respx.MockRouter, make_emb
 
     router.post(URL).side_effect = never
 
-    failure = await fail_one(make_embedder(timeout=0.05))
+    failure = await give_up_one(make_embedder(timeout=0.05))
 
     assert isinstance(failure.error, AttemptTimeoutError)
     assert "no complete reply after" in str(failure.error)
@@ -306,7 +306,7 @@ async def test_each_error_of_httpx_has_its_type(
     """Four types that say what a caller may conclude; the cause is kept, with its words."""
     route.side_effect = raised("its words")
 
-    error = (await fail_one(make_embedder())).error
+    error = (await give_up_one(make_embedder())).error
 
     assert type(error) is expected
     assert "its words" in str(error)
@@ -320,7 +320,7 @@ async def test_an_error_in_the_middle_of_a_body_is_typed_too(
     body = Body([b'{"data":['], then=httpx.ReadError("reset"))
     router.post(URL).side_effect = lambda request: httpx.Response(200, stream=body)
 
-    failure = await fail_one(make_embedder())
+    failure = await give_up_one(make_embedder())
 
     assert isinstance(failure.error, ConnectionLostError)
     assert body.is_closed

@@ -19,6 +19,7 @@ from embedbatch import (
     ConfigurationError,
     ConnectionLostError,
     Embedder,
+    FailedDocumentsError,
     MalformedReplyError,
     ModelNotFoundError,
     QuotaExhaustedError,
@@ -29,7 +30,7 @@ from embedbatch import (
     ServerError,
 )
 
-from .asking import VECTOR, Body, fail_one, reply, sent, stop_one
+from .asking import VECTOR, Body, fail_one, give_up_one, reply, sent, stop_one
 from .conftest import URL, MakeEmbedder
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_backends")]
@@ -88,7 +89,7 @@ async def test_broken_compression_is_a_malformed_reply(
     headers = {"content-encoding": "gzip"}
     router.post(URL).side_effect = lambda request: httpx.Response(200, headers=headers, stream=Body([packed]))
 
-    failure = await fail_one(make_embedder())
+    failure = await give_up_one(make_embedder())
 
     assert isinstance(failure.error, MalformedReplyError)
     assert "the reply's compression is broken" in str(failure.error)
@@ -140,11 +141,17 @@ async def test_every_success_is_read_to_its_end(status: int, route: respx.Route,
 async def test_a_status_has_its_type(
     status: int, body: Any, expected: type[Exception], route: respx.Route, make_embedder: MakeEmbedder
 ) -> None:
-    """The document fails with a type that says what to do, the status, the server's words, and its request id."""
+    """
+    The document fails with a type that says what to do, the status, the server's words, and its request id.
+
+    A refusal concerns the document alone; where the only attempt brought nothing else, the run stops as well.
+    """
     content = body if isinstance(body, str) else json.dumps(body)
     route.respond(status, text=content, headers={"x-request-id": "req-1"})
 
-    error: Any = (await fail_one(make_embedder())).error
+    end_one = fail_one if expected is RequestRefusedError else give_up_one
+    once = Retries(max_attempts=1, budget=1)  # a rate is asked for again whatever the attempts, while there is a budget
+    error: Any = (await end_one(make_embedder(retries=once))).error
 
     assert type(error) is expected
     assert (error.status, error.request_id) == (status, "req-1")
@@ -208,14 +215,14 @@ async def test_a_key_that_a_server_repeats_is_struck_out(
     route.respond(status, text=body if isinstance(body, str) else json.dumps(body))
 
     async with make_embedder(api_key="sk-secret") as embedder:
-        try:
-            failed = await embedder.embed(["a"], on_failure="collect")
-            error: BaseException = failed.failures[0].error
-        except RunStoppedError as stopped:
-            error = stopped
+        with pytest.raises((FailedDocumentsError, RunStoppedError)) as caught:
+            await embedder.embed(["a"])
 
-    assert "[key]" in str(error)
-    assert "sk-secret" not in str(error)
+    assert caught.value.embeddings is not None
+    failures = [failure.error for failure in caught.value.embeddings.failures]
+    assert "[key]" in str(caught.value)
+    for said in (caught.value, caught.value.__cause__, *failures):
+        assert "sk-secret" not in str(said)
 
 
 # Redirects

@@ -228,3 +228,24 @@ def test_there_are_two_encodings() -> None:
         Endpoint(name="x", encoding_format=known)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="expected 'base64', 'float' or None; got 'hex'"):
         Endpoint(name="x", encoding_format="hex")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["max_requests_per_minute", "max_tokens_per_minute"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), "5", [5]])
+def test_a_rate_of_an_endpoint_is_a_number(name: str, value: Any) -> None:
+    """The quota of its key is a number above 0, or refused by its name; None leaves it to the embedder."""
+    with pytest.raises(ConfigurationError, match=f"^{name}: expected a number above 0, got "):
+        Endpoint(name="x", **{name: value})
+    assert getattr(Endpoint(name="x", **{name: 0.5}), name) == 0.5
+    assert getattr(Endpoint(name="x"), name) is None
+
+
+def test_an_endpoint_may_have_a_key_and_a_model_of_its_own() -> None:
+    """Where several are used together each has its key and its name for the model: both win, and the key is hidden."""
+    azure = Endpoint(name="azure", base_url="https://a.test", api_key=KEY, model="my-deployment")
+    found = target(endpoint=azure, api_key="other", environ={"OPENAI_API_KEY": "third"})
+
+    assert (found.api_key, found.name) == (KEY, "my-deployment")
+    assert KEY not in repr(azure) + repr(found)
+    plain = target(endpoint=Endpoint(name="x", base_url="https://a.test"), api_key="other")
+    assert (plain.api_key, plain.name) == ("other", SMALL)

@@ -331,6 +331,25 @@ def test_a_skipped_document_says_so() -> None:
     assert failure.skipped
 
 
+def test_a_block_tells_when_its_documents_entered() -> None:
+    """The sum of the times, and the earliest of them, of what is taken now; a failure is a document like any other."""
+    reassembler = Reassembler(ordered=False, row_per_chunk=False)
+    for position, now in enumerate((10.0, 12.0, 17.0, 11.0)):
+        reassembler.enter(position, position, 1, now)
+    reassembler.fail([2], ServerError("HTTP 500"))
+    batch = batch_of((1, 0, 0))
+    reassembler.deliver(batch, vectors_of(batch))
+    block = reassembler.take(10)
+    rest = batch_of((0, 0, 0), (3, 0, 0))
+    reassembler.deliver(rest, vectors_of(rest))
+    later = reassembler.take(10)
+
+    assert block is not None
+    assert later is not None
+    assert (block.documents, block.entered_at, block.first_entered_at) == (2, 29.0, 12.0)
+    assert (later.documents, later.entered_at, later.first_entered_at) == (2, 21.0, 10.0)
+
+
 def test_nothing_comes_from_nothing() -> None:
     """Without documents, and after the last one, there is nothing to take and nothing unfinished."""
     reassembler = Reassembler(ordered=True, row_per_chunk=False)

@@ -11,15 +11,17 @@ import pytest
 from embedbatch.errors import ConfigurationError
 from embedbatch.settings import Empty, Limits, LongInput, Retries, check_choice
 
-EVERY = [(kind, setting.name) for kind in (Limits, Retries) for setting in dataclasses.fields(kind)]
+ALL = [(kind, setting.name) for kind in (Limits, Retries) for setting in dataclasses.fields(kind)]
+SWITCHES = [(Limits, "ramp"), (Retries, "hedge")]
+EVERY = [each for each in ALL if each not in SWITCHES]
 OPTIONAL = {"max_requests_per_minute", "max_tokens_per_minute"}
-NUMBERS = OPTIONAL | {"burst", "initial_wait", "max_wait", "max_server_wait"}
+NUMBERS = OPTIONAL | {"burst", "initial_wait", "max_wait", "max_server_wait", "max_time", "budget_share", "max_outage"}
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
 @pytest.mark.parametrize("value", [0, -1, 0.0, -0.5, math.nan, -math.inf])
 def test_a_setting_is_more_than_nothing(kind: Any, name: str, value: float) -> None:
-    """Zero, less than zero and NaN are refused for each of the 13 settings; the error names it."""
+    """Zero, less than zero and NaN are refused for each of the settings that count something; the error names it."""
     with pytest.raises(ConfigurationError, match=rf"^{name}: expected (more than 0|an int), got "):
         kind(**{name: value})
 
@@ -53,9 +55,20 @@ def test_only_a_quota_may_be_absent(kind: Any, name: str) -> None:
             kind(**{name: None})
 
 
-def test_there_are_thirteen_settings() -> None:
+@pytest.mark.parametrize(("kind", "name"), SWITCHES)
+def test_a_switch_is_on_or_off(kind: Any, name: str) -> None:
+    """True and False are taken; what could pass for either is refused, and the error names the switch."""
+    assert [getattr(kind(**{name: value}), name) for value in (True, False)] == [True, False]
+    assert getattr(kind(), name) is False
+    for value in (0, 1, None, "yes", 1.0, []):
+        with pytest.raises(ConfigurationError, match=rf"^{name}: expected True or False, got "):
+            kind(**{name: value})
+
+
+def test_there_are_nineteen_settings() -> None:
     """The tables above cover every setting there is."""
-    assert len(EVERY) == 13
+    assert len(ALL) == 19
+    assert set(ALL) == {*EVERY, *SWITCHES}
     assert {name for _, name in EVERY} >= NUMBERS
 
 

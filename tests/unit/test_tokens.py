@@ -223,14 +223,17 @@ def test_a_lazy_tokenizer_is_loaded_once_and_only_to_count() -> None:
 
 # The ratio
 
+told = st.tuples(st.just("learn"), st.integers(0, 10**7), st.none() | st.integers(-(10**7), 10**7))
+seen = st.tuples(st.just("see"), st.integers(0, 10**7), st.floats(-1e7, 1e7))
 
-@given(st.lists(st.tuples(st.integers(0, 10**7), st.none() | st.integers(-(10**7), 10**7)), max_size=50))
-def test_the_ratio_stays_between_a_twentieth_and_one(readings: list[tuple[int, int | None]]) -> None:
-    """Whatever endpoints say, the ratio of tokens to bytes stays within 0.05 and 1."""
+
+@given(st.lists(told | seen, max_size=50))
+def test_the_ratio_stays_between_a_twentieth_and_one(readings: list[tuple[str, int, float | None]]) -> None:
+    """Whatever endpoints say, and whatever their limiters are seen to do, it stays within 0.05 and 1."""
     ratio = TokenRatio()
 
-    for nbytes, tokens in readings:
-        ratio.learn(nbytes, tokens)
+    for how, nbytes, tokens in readings:
+        getattr(ratio, how)(nbytes, tokens)
 
     assert 0.05 <= ratio.value <= 1.0
 
@@ -240,7 +243,10 @@ def test_an_unbelievable_count_teaches_nothing(nbytes: int, tokens: int | None) 
     """A missing or zero count, and more than 1 or less than 0.05 tokens a byte, leave the ratio at 0.25."""
     ratio = TokenRatio()
     ratio.learn(nbytes, tokens)
+    if tokens is not None:
+        ratio.see(nbytes, tokens)
 
+    assert ratio == TokenRatio()
     assert ratio.value == 0.25
 
 
@@ -251,3 +257,42 @@ def test_the_ratio_is_learned_in_some_fifty_replies() -> None:
         ratio.learn(10_000, 4_300)
 
     assert ratio.value == pytest.approx(0.43, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "value"),
+    [(4_300, 0.43), (1_000, 0.1), (3_126, 0.3126), (1_874, 0.1874), (3_125, 0.25625), (2_500, 0.25), (2_400, 0.249)],
+)
+def test_what_the_limiter_is_seen_to_count_is_taken_at_once_where_it_is_far_off(tokens: float, value: float) -> None:
+    """More than a quarter away from what was assumed it replaces that; within a quarter it moves it by a tenth."""
+    ratio = TokenRatio()
+    ratio.see(10_000, tokens)
+
+    assert ratio.value == pytest.approx(value)
+
+
+def test_what_the_limiter_is_seen_to_count_is_believed_before_usage() -> None:
+    """Once it was seen, usage teaches nothing any more, and later sights still do; before, usage counts."""
+    ratio = TokenRatio()
+    ratio.learn(10_000, 4_300)
+    assert ratio.value == pytest.approx(0.268)
+
+    ratio.see(10_000, 2_500)
+    assert ratio.value == pytest.approx(0.2662)
+    for _ in range(50):
+        ratio.learn(10_000, 4_300)
+    assert ratio.value == pytest.approx(0.2662)
+
+    for _ in range(50):
+        ratio.see(10_000, 2_500)
+    assert ratio.value == pytest.approx(0.25, abs=0.001)
+
+
+def test_an_unbelievable_sight_does_not_silence_usage() -> None:
+    """A limiter that is seen to count nothing, or more than a token a byte, is not taken for one that was seen."""
+    ratio = TokenRatio()
+    for tokens in (0, 20_000, 499, -1):
+        ratio.see(10_000, tokens)
+    ratio.learn(10_000, 4_300)
+
+    assert ratio.value == pytest.approx(0.268)

@@ -1,0 +1,260 @@
+"""One request and its reply, and the copy that is sent of it when it is late."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
+
+import anyio
+
+from ..errors import (
+    AttemptTimeoutError,
+    ConnectionFailedError,
+    DimensionsError,
+    InvalidReplyError,
+    MalformedReplyError,
+    RequestError,
+)
+from ..events import AttemptFailed, BatchAnswered, EndpointAway, EndpointBack, EndpointPaused, Observe, RequestHedged
+from ..settings import Retries
+from ..values import Batch, Usage
+from ..wire.fault import FOR_A_RATE, Action, Fault, Trouble, holds_error, judge, read_request_id
+from ..wire.quota import QuotaHeaders, read_quota
+from ..wire.reply import Decoded, decode
+from .account import Account
+from .limiter import Lease
+from .router import Route, Router
+from .transport import Reply
+
+_BYTES_PER_NUMBER = 40  # in JSON, with indentation; base64 has 5.3
+_PRECISE = 100  # tokens: fewer, in whole numbers, say little about a ratio
+_NOTHING_SAID = QuotaHeaders(None, None)
+
+Outcome: TypeAlias = Decoded | Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt of *batch*, on behalf of a run: its *number*, and the seconds it *waited* in the queue."""
+
+    batch: Batch
+    number: int
+    account: Account
+    waited: float
+
+    @property
+    def bound(self) -> int:
+        """The most tokens that it can cost."""
+        return sum(self.batch.bounds)
+
+
+class Exchange:
+    """
+    Sends requests, judges the replies, and tells the limiter, the account and the observer.
+
+    *dimensions*, the size of the vectors, is the same for all endpoints; the first reply pins it.
+    """
+
+    def __init__(self, *, router: Router, retries: Retries, dimensions: int | None, observe: Observe) -> None:
+        self.dimensions = dimensions
+        self.accounts: Counter[Account] = Counter()  # of the runs, by their batches on the way
+        self._router = router
+        self._retries = retries
+        self._observe = observe
+
+    async def send(self, route: Route, lease: Lease, attempt: Attempt) -> Outcome:
+        """Send *attempt* on *route*. The lease ends with the reply, and what was reserved is settled."""
+        delay = route.hedges.delay() if self._retries.hedge else None
+        if delay is None:
+            return await self._send(route, lease, attempt)
+        return await self._race(route, lease, attempt, delay)
+
+    async def _race(self, route: Route, lease: Lease, attempt: Attempt, delay: float) -> Outcome:
+        """Send *attempt*, and a copy of it if there is no reply after *delay* seconds. The first vectors are taken."""
+        outcomes: list[tuple[Lease, Outcome]] = []
+        out = {lease}
+        copy: Lease | None = None
+        failed: BaseException | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+
+                async def run(lease: Lease) -> None:
+                    outcomes.append((lease, await self._send(route, lease, attempt)))
+                    out.remove(lease)
+                    if isinstance(outcomes[-1][1], Decoded) or not out:
+                        tasks.cancel_scope.cancel()
+
+                tasks.start_soon(run, lease)
+                copy = await self._hedge(route, attempt, delay, out)
+                if copy is not None:
+                    out.add(copy)
+                    tasks.start_soon(run, copy)
+        except BaseExceptionGroup as group:
+            # The task group wraps what was raised in a task. Alone, it comes out as it is.
+            failed = group.exceptions[0] if len(group.exceptions) == 1 else group
+        finally:
+            if copy is not None:
+                route.hedges.came_back()
+        if failed is not None:
+            raise failed
+        winner, outcome = next((each for each in outcomes if isinstance(each[1], Decoded)), outcomes[-1])
+        if copy is not None:
+            self._observe(RequestHedged(route.name, len(attempt.batch), winner is copy, len(outcomes) == 1))
+        return outcome
+
+    async def _hedge(self, route: Route, attempt: Attempt, delay: float, out: set[Lease]) -> Lease | None:
+        """A lease for a copy, as soon as there is room and budget for it; ``None`` if the reply is there before."""
+        await anyio.sleep(delay)
+        copy = self._try_hedge(route, attempt, first=True) if out else None
+        while out and copy is None:
+            await anyio.sleep(delay / 4)
+            copy = self._try_hedge(route, attempt, first=False) if out else None
+        return copy
+
+    def _try_hedge(self, route: Route, attempt: Attempt, *, first: bool) -> Lease | None:
+        account = attempt.account
+        if account.closed or not route.hedges.may_spend(first=first) or not account.try_reserve(attempt.bound):
+            return None
+        copy = route.limiter.try_acquire(route.estimate(attempt.batch))
+        if copy is None:
+            account.settle(attempt.bound, 0)
+        else:
+            route.hedges.spend()
+        return copy
+
+    async def _send(self, route: Route, lease: Lease, attempt: Attempt) -> Outcome:
+        outcome: Outcome | None = None
+        attempt.account.usage += Usage(requests=1)
+        try:
+            outcome, reply = await self._ask(route, attempt.batch)
+            if isinstance(outcome, Fault):
+                outcome = self._set_aside(route, outcome)
+            quota = read_quota(reply.headers) if reply is not None else _NOTHING_SAID
+            if isinstance(outcome, Fault):
+                self._note_fault(route, lease, outcome, attempt, quota)
+            else:
+                assert reply is not None
+                self._note_reply(route, lease, outcome, attempt, quota, reply)
+        finally:
+            if not lease.is_over:
+                route.limiter.withdraw(lease)
+            attempt.account.settle(attempt.bound, _cost(outcome, attempt.bound))
+        return outcome
+
+    def _set_aside(self, route: Route, fault: Fault) -> Fault:
+        """Do without *route* if it cannot be used at all and there is another; if there is none, end all runs."""
+        stops = fault.action is Action.STOP
+        if not stops and not (isinstance(fault.error, DimensionsError) and len(self._router.routes) > 1):
+            return fault
+        if self._router.set_aside(route, anyio.current_time()):
+            return replace(fault, action=Action.WAIT)
+        if stops:
+            for account in self.accounts:  # before the lease ends: with it the next request would go
+                account.close(fault.error)
+        return fault
+
+    async def _ask(self, route: Route, batch: Batch) -> tuple[Outcome, Reply | None]:
+        """Send the bytes; judge what comes back, and decode it if it is good."""
+        # More bytes than the vectors can have, so that an endless reply does not fill the memory.
+        max_reply = 65_536 + len(batch) * (self.dimensions or 16_384) * _BYTES_PER_NUMBER
+        try:
+            reply = await route.transport.send(route.template.body(batch), max_reply=max_reply)
+        except RequestError as error:
+            if route.transport.is_closed:
+                return Fault(Action.STOP, error), None
+            slow = isinstance(error, AttemptTimeoutError)
+            return Fault(Action.WAIT, error, Trouble.SLOWNESS if slow else Trouble.FAILURE), None
+        rule = partial(judge, proven=route.is_proven, max_wait=self._retries.max_server_wait)
+        if not 200 <= reply.status < 300:
+            return rule(reply.status, reply.headers, reply.body), reply
+        request_id = read_request_id(reply.headers)
+        try:
+            return decode(reply.body, inputs=len(batch), dimensions=self.dimensions, request_id=request_id), reply
+        except InvalidReplyError as error:
+            if holds_error(reply.body):
+                return rule(200, reply.headers, reply.body), reply
+            trouble = Trouble.FAILURE if isinstance(error, MalformedReplyError) else Trouble.NONE
+            return Fault(Action.WAIT, error, trouble), reply
+
+    def _note_fault(self, route: Route, lease: Lease, fault: Fault, attempt: Attempt, quota: QuotaHeaders) -> None:
+        seconds = anyio.current_time() - lease.sent_at
+        batch = attempt.batch
+        was_away, away_for = route.limiter.is_away, route.limiter.away_for
+        requested = (fault.overrun.requested if fault.overrun and fault.overrun.resource == "tokens" else None) or 0
+        if requested >= _PRECISE:
+            route.ratio.see(sum(map(len, batch.inputs)), requested)
+        longer = route.limiter.fault(lease, fault, quota)
+        waits = fault.action is Action.WAIT
+        if was_away and not route.limiter.is_away:
+            self._observe(EndpointBack(route.name, away_for))
+        self._observe(AttemptFailed(route.name, len(batch), attempt.number, seconds, fault.kind, fault.error, waits))
+        if longer > 0:
+            self._observe(EndpointPaused(route.name, longer))
+        if route.limiter.is_away and not was_away:
+            self._observe(EndpointAway(route.name, fault.error))
+        if self._router.failed_probes() >= self._retries.max_attempts and fault.trouble not in FOR_A_RATE:
+            for account in self.accounts:  # whoever does not wait may not have had a probe of its own
+                if not account.waits_for_outages:
+                    account.close(fault.error)
+
+    def _note_reply(
+        self, route: Route, lease: Lease, decoded: Decoded, attempt: Attempt, quota: QuotaHeaders, reply: Reply
+    ) -> None:
+        now = anyio.current_time()
+        batch = attempt.batch
+        sent_bytes = sum(map(len, batch.inputs))
+        if len(decoded.bad_rows) < len(batch):
+            route.is_proven = True
+            self.dimensions = self.dimensions or decoded.vectors.shape[1]
+        route.good_at = now
+        route.hedges.note(now - lease.sent_at)
+        was_away, away_for = route.limiter.is_away, route.limiter.away_for
+        counted = route.limiter.answer(lease, quota, route.estimate(batch))
+        if not any(batch.tokens):  # what was counted, or came as tokens, needs no ratio
+            self._learn_ratio(route, lease, sent_bytes, counted or 0.0, decoded.prompt_tokens or 0)
+        if was_away and not route.limiter.is_away:
+            self._observe(EndpointBack(route.name, away_for))
+        attempt.account.budget.earn()
+        attempt.account.usage += Usage(
+            replies=1,
+            replies_without_usage=decoded.total_tokens is None,
+            prompt_tokens=decoded.prompt_tokens,
+            total_tokens=decoded.total_tokens,
+        )
+        self._observe(
+            BatchAnswered(
+                endpoint=route.name,
+                inputs=len(batch),
+                bad_vectors=len(decoded.bad_rows),
+                sent_bytes=sent_bytes,
+                queue_seconds=attempt.waited,
+                header_seconds=reply.header_seconds,
+                seconds=now - lease.sent_at,
+                prompt_tokens=decoded.prompt_tokens,
+                total_tokens=decoded.total_tokens,
+            )
+        )
+
+    def _learn_ratio(self, route: Route, lease: Lease, sent_bytes: int, counted: float, used: int) -> None:
+        """
+        Compare the bytes with what the limiter was seen to have *counted* for them, or else with what was *used*.
+
+        What somebody else took from the same quota looks as if it had been counted, so it has to be near the usage.
+        """
+        if counted >= _PRECISE and 0.15 * used < counted < 1.6 * used:
+            route.ratio.see(sent_bytes, counted)
+        elif used and not route.ratio.is_seen:
+            route.limiter.correct(lease, min(max(used, 0.05 * sent_bytes), sent_bytes))
+            route.ratio.learn(sent_bytes, used)
+
+
+def _cost(outcome: Outcome | None, bound: int) -> int:
+    """What a request that was sent counts against ``max_spend_tokens``: in doubt, the most it can have cost."""
+    if isinstance(outcome, Decoded):
+        return outcome.total_tokens or bound
+    if isinstance(outcome, Fault):
+        never_worked_on = isinstance(outcome.error, ConnectionFailedError) or 300 <= (outcome.error.status or 0) < 500
+        return 0 if never_worked_on else bound
+    return bound

@@ -1,0 +1,87 @@
+"""Why a request was refused for good: too much of something, one of its inputs, or the settings."""
+
+from __future__ import annotations
+
+from ..events import BatchSplit, CapLearned, Observe
+from ..wire.fault import Fault
+from ..wire.refusal import read_cap
+from .lessons import size
+from .pieces import Piece, passed, spoiled
+from .router import Route
+from .work import Work
+
+ENOUGH_ALONE = 2  # inputs that are refused by themselves before any was accepted: then it is not the inputs
+
+
+class Inquiry:
+    """
+    Finds it out, by what becomes of the parts.
+
+    A cap that the endpoint names is believed at once. Otherwise the request is halved until what is refused stands
+    alone; when all parts are accepted, it was too much. Before anything was accepted, one input goes first: when that
+    is refused too, and another, it is the settings.
+    """
+
+    def __init__(self, observe: Observe) -> None:
+        self._observe = observe
+
+    def refuse(self, piece: Piece, fault: Fault, route: Route, work: Work, *, more: bool) -> None:
+        """*piece* was refused on *route*: decide which parts of it to send. The run may have *more* than this batch."""
+        error, batch = fault.error, piece.batch
+        nbytes = size(batch)
+        cap = read_cap(error.status or 0, str(error), error.code, error.type, inputs=len(batch), size=nbytes)
+        if cap is not None and route.lessons.name(cap):
+            self._observe(CapLearned(route.name, cap.unit, cap.number or 0))
+            route.knows_cap = route.lessons.is_exact
+            work.pieces.put_back(piece)
+            return
+        if len(batch) == 1:
+            self._refuse_one(piece, fault, route, work, more=more)
+            return
+        self._observe(BatchSplit(route.name, len(batch), error))
+        if route.investigator is None and route.lessons.is_news(batch):
+            route.investigator = work
+        alone = not route.is_proven and not route.refused_alone
+        work.refusals.append(work.pieces.refuse(piece, error.status, first_alone=alone))
+
+    def _refuse_one(self, piece: Piece, fault: Fault, route: Route, work: Work, *, more: bool) -> None:
+        spoiled(piece)
+        work.fail(piece, fault)
+        if route.is_proven:
+            self._release(route, work)
+            return
+        route.refused_alone += 1
+        if route.refused_alone >= (ENOUGH_ALONE if work.pieces or more else 2 * ENOUGH_ALONE):
+            work.stop(fault.error)
+        elif work.pieces:
+            work.pieces.single_out()
+
+    def accept(self, piece: Piece, route: Route, work: Work) -> None:
+        """*piece* was accepted on *route*: learn from it, also about what was refused."""
+        lessons = route.lessons
+        lessons.passes(piece.batch)
+        route.refused_alone = 0
+        for refusal in passed(piece):
+            lessons.proves_too_much(refusal.inputs, refusal.nbytes, refusal.status)
+        if lessons.is_exact and not route.knows_cap:
+            self._observe(CapLearned(route.name, "inputs", lessons.max_inputs))
+        route.knows_cap = lessons.is_exact
+        self._release(route, work)
+
+    def note_trial(self, piece: Piece, route: Route, work: Work) -> None:
+        """*piece* is about to be sent: it may be of a size that is to be tried, by one at a time."""
+        if route.trier is None and route.lessons.trial() is not None and len(piece.batch) > route.lessons.max_inputs:
+            route.trier = work
+
+    def _release(self, route: Route, work: Work) -> None:
+        """Let others try sizes, once nothing that *work* was refused is unexplained."""
+        work.refusals = [refusal for refusal in work.refusals if not refusal.is_explained]
+        if not work.refusals:
+            self.leave(route, work)
+
+    def leave(self, route: Route, work: Work) -> None:
+        """Let others try sizes and find things out: *work* does not go on with it."""
+        if route.trier is work:
+            route.trier = None
+        if route.investigator is work:
+            route.settle()

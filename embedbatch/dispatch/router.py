@@ -1,0 +1,147 @@
+"""Which endpoint a request goes to: the first that is ready."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from ..plan.packer import Caps
+from ..plan.tokens import TokenRatio
+from ..values import Batch
+from ..wire.request import RequestTemplate
+from .hedges import Hedges
+from .lessons import Lessons
+from .limiter import Lease, Limiter, acquire
+from .tickets import Ticket
+from .transport import Transport
+
+SET_ASIDE = 60.0  # seconds for which an endpoint is not used whose key, quota or model is refused
+_BEHIND = 2  # behind urgent calls and bulk work
+
+
+@dataclass(slots=True, eq=False)
+class Route:
+    """
+    One endpoint with a key: the way there, and what has been learned about it.
+
+    *is_proven* tells that it has answered, *good_at* when it last did; before *out_until* it is not used.
+    *investigator* is who finds out why a request was refused that was larger than any before; others with such
+    requests wait until *settled*. *trier* is who tries another size.
+    """
+
+    name: str
+    transport: Transport
+    template: RequestTemplate
+    limiter: Limiter
+    lessons: Lessons
+    ratio: TokenRatio = field(default_factory=TokenRatio)
+    hedges: Hedges = field(default_factory=Hedges)
+    is_proven: bool = False
+    good_at: float = -math.inf
+    out_until: float = -math.inf
+    refused_alone: int = 0
+    knows_cap: bool = False
+    investigator: object = None
+    trier: object = None
+    settled: anyio.Event = field(default_factory=anyio.Event)
+
+    def estimate(self, batch: Batch, count: int | None = None) -> float:
+        """Tokens of the first *count* inputs as the endpoint will likely count them: for pace."""
+        pairs = zip(batch.inputs[:count], batch.tokens[:count], strict=True)
+        known = unknown = 0
+        for wire, tokens in pairs:
+            known += tokens
+            unknown += 0 if tokens else len(wire)
+        return known + self.ratio.value * unknown
+
+    def fit(self, batch: Batch, who: object) -> int:
+        """How many of the first inputs of *batch* may go in one request now. *who* may be trying another size."""
+        if self.investigator not in (None, who):
+            max_inputs = max(1, self.lessons.passed_inputs)
+        else:
+            trial = self.lessons.trial() if self.trier in (None, who) else None
+            max_inputs = trial or self.lessons.max_inputs
+        count = self.lessons.fit(batch, max_inputs)
+        most = self.limiter.batch_tokens()
+        if most == math.inf:
+            return count
+        total = 0.0
+        for row, (wire, tokens) in enumerate(zip(batch.inputs[:count], batch.tokens[:count], strict=True)):
+            total += tokens or self.ratio.value * len(wire)
+            if row and total > most:
+                return row
+        return count
+
+    @property
+    def max_pace_bytes(self) -> float:
+        """Bytes of inputs that one request should hold at most, by the pace."""
+        return max(1.0, self.limiter.batch_tokens() / self.ratio.value)
+
+    def is_open_question(self, batch: Batch, who: object) -> bool:
+        """True while somebody else finds out whether a request of this size is too much."""
+        if self.investigator in (None, who):
+            return False
+        return self.lessons.fit(batch, self.lessons.max_inputs) > self.lessons.passed_inputs
+
+    def settle(self) -> None:
+        """Let those go on who waited for the investigation."""
+        self.investigator = None
+        self.settled.set()
+        self.settled = anyio.Event()
+
+
+class Router:
+    """One queue for all routes: its head goes to the first that is ready."""
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        self.routes = tuple(routes)
+
+    @property
+    def places(self) -> int:
+        """Requests that may be in flight on all routes together, at most."""
+        return sum(route.limiter.max_in_flight for route in self.routes)
+
+    def caps(self) -> Caps:
+        """What a batch may hold so that every route takes it as it is."""
+        return Caps(
+            max_inputs=min(route.lessons.offer() for route in self.routes),
+            max_tokens=min(route.lessons.max_tokens for route in self.routes),
+            max_bytes=int(min(min(route.lessons.max_bytes, route.max_pace_bytes) for route in self.routes)),
+        )
+
+    def away_for(self) -> float:
+        """Seconds since the last of the routes went away; 0 while one is there."""
+        return min(route.limiter.away_for for route in self.routes)
+
+    def failed_probes(self) -> int:
+        """How often the routes were tried in vain; 0 while one is there."""
+        return min(route.limiter.failed_probes for route in self.routes)
+
+    def set_aside(self, route: Route, now: float) -> bool:
+        """Do without *route* for a while: its key or model is refused. Return whether there is another."""
+        others = any(other is not route and other.out_until <= now for other in self.routes)
+        if others:
+            route.out_until = now + SET_ASIDE
+        return others
+
+    async def lease(self, tokens: Callable[[Route], float], place: Ticket, avoid: set[object]) -> tuple[Route, Lease]:
+        """
+        Wait for the first route on which a request may go that has so many *tokens* there.
+
+        On the routes in *avoid*, where it failed, it stands behind everyone else.
+        """
+        while True:
+            now = anyio.current_time()
+            routes = [route for route in self.routes if route.out_until <= now] or self.routes
+            first = [route for route in routes if route not in avoid] or routes
+            offers = [
+                (route.limiter, tokens(route), place if route in first else (_BEHIND, place[1])) for route in routes
+            ]
+            lease = await acquire(offers)
+            route = next(route for route in routes if route.limiter is lease.limiter)
+            if route.out_until <= anyio.current_time():
+                return route, lease
+            route.limiter.withdraw(lease)  # it was set aside meanwhile

@@ -59,6 +59,7 @@ class Inquiry:
     def accept(self, piece: Piece, route: Route, work: Work) -> None:
         """*piece* was accepted on *route*: learn from it, also about what was refused."""
         lessons = route.lessons
+        found_bytes = lessons.found_bytes
         lessons.passes(piece.batch)
         route.refused_alone = 0
         for refusal in passed(piece):
@@ -66,11 +67,13 @@ class Inquiry:
         if lessons.is_exact and not route.knows_cap:
             self._observe(CapLearned(route.name, "inputs", lessons.max_inputs))
         route.knows_cap = lessons.is_exact
+        if lessons.found_bytes is not None and found_bytes is None:
+            self._observe(CapLearned(route.name, "bytes", lessons.found_bytes))
         self._release(route, work)
 
     def note_trial(self, piece: Piece, route: Route, work: Work) -> None:
         """*piece* is about to be sent: it may be of a size that is to be tried, by one at a time."""
-        if route.trier is None and route.lessons.trial() is not None and len(piece.batch) > route.lessons.max_inputs:
+        if route.trier is None and route.lessons.is_trial(piece.batch):
             route.trier = work
 
     def _release(self, route: Route, work: Work) -> None:

@@ -45,9 +45,11 @@ class Lessons:
         self._max_inputs = max_inputs
         self._max_tokens = max_tokens
         self._max_bytes = max_bytes
+        self.found_bytes: int | None = None  # the cap on bytes, once it was found out closely
         self._inputs = _Cap()
         self._bytes = _Cap()
-        self._offered, self._offers = 0, 0  # the size that a batch was packed for, and how many batches ago
+        self._offered: tuple[int | None, int | None] = (None, None)  # the sizes that a batch was packed for
+        self._offers = 0  # and how many batches ago
         self._accidents = 0  # refusals of what had passed before, since something of that size passed
 
     @property
@@ -88,14 +90,26 @@ class Lessons:
         likely = known[len(known) // 2]
         return likely if likely > passed else int(passed) + 1
 
-    def offer(self) -> int:
-        """How many inputs the next batch should have: as many as are to be tried, but not many batches of that size."""
-        trial = self.trial()
-        if trial is None or (trial == self._offered and self._offers < OFFER_EVERY):
+    def byte_trial(self) -> int | None:
+        """How many bytes the next trial should have; ``None`` when there is nothing to find out."""
+        passed, refused = self._bytes.passed, self._bytes.refused
+        if refused == math.inf or refused <= CLOSE_ENOUGH * passed:
+            return None
+        return int(passed + refused) // 2
+
+    def offer(self) -> tuple[int, int]:
+        """How many inputs and bytes the next batch should have: what is to be tried, but not in every batch."""
+        trials = (self.trial(), self.byte_trial())
+        if trials == (None, None) or (trials == self._offered and self._offers < OFFER_EVERY):
             self._offers += 1
-            return self.max_inputs
-        self._offered, self._offers = trial, 0
-        return trial
+            return self.max_inputs, self.max_bytes
+        self._offered, self._offers = trials, 0
+        return trials[0] or self.max_inputs, trials[1] or self.max_bytes
+
+    def is_trial(self, batch: Batch) -> bool:
+        """True if *batch* is more than what is known to pass, because that is to be tried."""
+        too_many = self.trial() is not None and len(batch) > self.max_inputs
+        return too_many or (self.byte_trial() is not None and size(batch) > self.max_bytes)
 
     def passes(self, batch: Batch) -> None:
         """*batch* was accepted."""
@@ -103,6 +117,7 @@ class Lessons:
             self._accidents = 0
         self._inputs.found_good(len(batch))
         self._bytes.found_good(size(batch))
+        self._settle_bytes()
 
     def is_news(self, batch: Batch) -> bool:
         """True if more inputs are in *batch* than have ever passed."""
@@ -118,11 +133,16 @@ class Lessons:
             if nbytes <= self._bytes.passed:
                 return self._is_lower_now(inputs)
             self._bytes.found_too_much(nbytes)
-            if self._bytes.refused <= CLOSE_ENOUGH * self._bytes.passed:
-                self._max_bytes = min(self._max_bytes, int(self._bytes.passed))
+            self._settle_bytes()
             return True
         self._inputs.found_too_much(inputs)
         return True
+
+    def _settle_bytes(self) -> None:
+        """Leave it at that once the cap on bytes is known closely."""
+        if self._bytes.refused <= CLOSE_ENOUGH * self._bytes.passed:
+            self._max_bytes = min(self._max_bytes, int(self._bytes.passed))
+            self.found_bytes = self.found_bytes or self._max_bytes
 
     def _is_lower_now(self, inputs: int) -> bool:
         """So much has passed before. The first time it was an accident, the second time the server has changed."""
@@ -146,14 +166,14 @@ class Lessons:
             self._max_bytes = min(self._max_bytes, cap.number)
         return before != (self.max_inputs, self._max_tokens, self._max_bytes)
 
-    def fit(self, batch: Batch, max_inputs: int) -> int:
-        """How many of the first inputs of *batch* may go in one request: at least one, at most *max_inputs*."""
+    def fit(self, batch: Batch, max_inputs: int, max_bytes: int) -> int:
+        """How many of the first inputs of *batch* may go in one request with these caps, and that on tokens; or one."""
         tokens = nbytes = 0
         columns = zip(batch.inputs, batch.bounds, strict=True)
         for row, (wire, bound) in enumerate(columns):
             tokens += bound
             nbytes += len(wire) + 1
-            if row and (row >= max_inputs or tokens > self.max_tokens or nbytes > self.max_bytes):
+            if row and (row >= max_inputs or tokens > self.max_tokens or nbytes > max_bytes):
                 return row
         return len(batch)
 

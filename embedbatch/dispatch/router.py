@@ -59,12 +59,13 @@ class Route:
 
     def fit(self, batch: Batch, who: object) -> int:
         """How many of the first inputs of *batch* may go in one request now. *who* may be trying another size."""
+        lessons = self.lessons
+        max_inputs, max_bytes = lessons.max_inputs, lessons.max_bytes
         if self.investigator not in (None, who):
-            max_inputs = max(1, self.lessons.passed_inputs)
-        else:
-            trial = self.lessons.trial() if self.trier in (None, who) else None
-            max_inputs = trial or self.lessons.max_inputs
-        count = self.lessons.fit(batch, max_inputs)
+            max_inputs = max(1, lessons.passed_inputs)
+        elif self.trier in (None, who):
+            max_inputs, max_bytes = lessons.trial() or max_inputs, lessons.byte_trial() or max_bytes
+        count = lessons.fit(batch, max_inputs, max_bytes)
         most = self.limiter.batch_tokens()
         if most == math.inf:
             return count
@@ -84,7 +85,8 @@ class Route:
         """True while somebody else finds out whether a request of this size is too much."""
         if self.investigator in (None, who):
             return False
-        return self.lessons.fit(batch, self.lessons.max_inputs) > self.lessons.passed_inputs
+        lessons = self.lessons
+        return lessons.fit(batch, lessons.max_inputs, lessons.max_bytes) > lessons.passed_inputs
 
     def settle(self) -> None:
         """Let those go on who waited for the investigation."""
@@ -106,10 +108,11 @@ class Router:
 
     def caps(self) -> Caps:
         """What a batch may hold so that every route takes it as it is."""
+        offers = [route.lessons.offer() for route in self.routes]
         return Caps(
-            max_inputs=min(route.lessons.offer() for route in self.routes),
+            max_inputs=min(inputs for inputs, _ in offers),
             max_tokens=min(route.lessons.max_tokens for route in self.routes),
-            max_bytes=int(min(min(route.lessons.max_bytes, route.max_pace_bytes) for route in self.routes)),
+            max_bytes=int(min(min(nbytes for _, nbytes in offers), *(route.max_pace_bytes for route in self.routes))),
         )
 
     def away_for(self) -> float:

@@ -273,7 +273,7 @@ def test_as_much_goes_as_fits(lengths: list[int], inputs: int, tokens: int, nbyt
     batch.inputs[:] = [b"x" * length for length in lengths]
     batch.bounds[:] = [length // 2 for length in lengths]
     learned = lessons(max_inputs=inputs, max_tokens=tokens, max_bytes=nbytes)
-    count = learned.fit(batch, learned.max_inputs)
+    count = learned.fit(batch, learned.max_inputs, learned.max_bytes)
 
     def fits(count: int) -> bool:
         part = batch.select(range(count))
@@ -281,4 +281,4 @@ def test_as_much_goes_as_fits(lengths: list[int], inputs: int, tokens: int, nbyt
 
     assert count == 1 or fits(count)
     assert count == len(batch) or not fits(count + 1)
-    assert learned.fit(batch, 1) == 1
+    assert learned.fit(batch, 1, learned.max_bytes) == 1

@@ -285,8 +285,9 @@ class _Flow:
         self._leave()
 
     async def _keep(self, answer: Answer) -> None:
-        if answer.stopped is not None:
-            self._stop(answer.stopped)  # at first: the store may take its time
+        stopped = answer.stopped or self._parts.account.closed_by  # which may be another run's news
+        if stopped is not None:
+            self._stop(stopped)  # at first: the store may take its time
         for batch, vectors in answer.done:
             await self._parts.store.put(batch, vectors)
             self._deliver(batch, vectors)

@@ -47,6 +47,7 @@ class Account:
         self.budget = Budget(retries)
         self._place: Ticket | None = None
         self._together = 0 if streams else TOGETHER
+        self.refused_alone = 0  # inputs that were refused by themselves, before the endpoint had accepted any
         self.closed = False
         self.closed_by: RequestError | None = None
         self.turn = anyio.Lock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 START = 4  # in flight once the endpoint has answered for the first time; before, one
+START_PACED = 16  # where a rate is set or told
 QUICK = 32  # in flight up to which the number is doubled
 GROWTH = 1.15  # and beyond, multiplied by this
 WORTH_IT = 0.25  # of the growth in flight has to come back as growth in throughput
@@ -59,13 +60,17 @@ class Concurrency:
         """True until the endpoint has answered for the first time."""
         return self._is_cold
 
-    def answer(self, sent_with: int, work: float, sent_at: float, now: float) -> None:
-        """Note a good reply to a request of *work* units that left at *sent_at* with *sent_with* in flight."""
+    def answer(self, sent_with: int, work: float, sent_at: float, now: float, *, paced: bool = False) -> None:
+        """
+        Note a good reply to a request of *work* units that left at *sent_at* with *sent_with* in flight.
+
+        *paced* tells that the endpoint's rate is known: then that holds back, and more may be in flight at first.
+        """
         seconds = now - sent_at
         self._seconds += ((seconds - self._seconds) / 16) if self._seconds else seconds
         if self._is_cold:
             self._is_cold = False
-            self.limit = min(START, self._max_limit)
+            self.limit = min(START_PACED if paced else START, self._max_limit)
             self._seen[1] = (work, seconds)
             self._begin_round(now)
             return

@@ -64,6 +64,23 @@ class Exchange:
         self._retries = retries
         self._observe = observe
 
+    def enter(self, account: Account) -> None:
+        """A batch of *account*'s run is on its way."""
+        for accounts in self._registers():
+            accounts[account] += 1
+
+    def leave(self, account: Account) -> None:
+        """It has arrived, or will not."""
+        for accounts in self._registers():
+            accounts[account] -= 1
+            if not accounts[account]:
+                del accounts[account]
+
+    def _registers(self) -> list[Counter[Account]]:
+        """Where runs are known: here, and at the limiter if it is the only one and so may be shared."""
+        routes = self._router.routes
+        return [self.accounts, routes[0].limiter.accounts] if len(routes) == 1 else [self.accounts]
+
     async def send(self, route: Route, lease: Lease, attempt: Attempt) -> Outcome:
         """Send *attempt* on *route*. The lease ends with the reply, and what was reserved is settled."""
         delay = route.hedges.delay() if self._retries.hedge else None
@@ -131,6 +148,9 @@ class Exchange:
             outcome, reply = await self._ask(route, attempt.batch)
             if isinstance(outcome, Fault):
                 outcome = self._set_aside(route, outcome)
+                if route.transport.is_closed:  # from this side: nothing was learned about the endpoint
+                    route.limiter.withdraw(lease)
+                    return outcome
             quota = read_quota(reply.headers) if reply is not None else _NOTHING_SAID
             if isinstance(outcome, Fault):
                 self._note_fault(route, lease, outcome, attempt, quota)
@@ -195,7 +215,8 @@ class Exchange:
         if route.limiter.is_away and not was_away:
             self._observe(EndpointAway(route.name, fault.error))
         if self._router.failed_probes() >= self._retries.max_attempts and fault.trouble not in FOR_A_RATE:
-            for account in self.accounts:  # whoever does not wait may not have had a probe of its own
+            # Whoever does not wait may not have had a probe of its own, nor one who shares the limiter.
+            for account in {**self.accounts, **route.limiter.accounts}:
                 if not account.waits_for_outages:
                     account.close(fault.error)
 

@@ -41,7 +41,7 @@ class Inquiry:
         self._observe(BatchSplit(route.name, len(batch), error))
         if route.investigator is None and route.lessons.is_news(batch):
             route.investigator = work
-        alone = not route.is_proven and not route.refused_alone
+        alone = not route.is_proven and not work.account.refused_alone
         work.refusals.append(work.pieces.refuse(piece, error.status, first_alone=alone))
 
     def _refuse_one(self, piece: Piece, fault: Fault, route: Route, work: Work, *, more: bool) -> None:
@@ -50,8 +50,8 @@ class Inquiry:
         if route.is_proven:
             self._release(route, work)
             return
-        route.refused_alone += 1
-        if route.refused_alone >= (ENOUGH_ALONE if work.pieces or more else 2 * ENOUGH_ALONE):
+        work.account.refused_alone += 1
+        if work.account.refused_alone >= (ENOUGH_ALONE if work.pieces or more else 2 * ENOUGH_ALONE):
             work.stop(fault.error)
         elif work.pieces:
             work.pieces.single_out()
@@ -61,7 +61,6 @@ class Inquiry:
         lessons = route.lessons
         found_bytes = lessons.found_bytes
         lessons.passes(piece.batch)
-        route.refused_alone = 0
         for refusal in passed(piece):
             lessons.proves_too_much(refusal.inputs, refusal.nbytes, refusal.status)
         if lessons.is_exact and not route.knows_cap:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -19,6 +20,7 @@ import anyio
 from ..settings import DEFAULT_LIMITS, Limits
 from ..wire.fault import Fault, Trouble
 from ..wire.quota import QuotaHeaders
+from .account import Account
 from .chance import Chance
 from .concurrency import Concurrency
 from .gate import Gate
@@ -59,6 +61,7 @@ class Limiter:
     def __init__(self, limits: Limits = DEFAULT_LIMITS, *, rng: Random | None = None) -> None:
         self.max_in_flight = limits.max_concurrent_requests
         self.in_flight = 0
+        self.accounts: Counter[Account] = Counter()  # of the runs that use it, by their batches on the way
         self._pace = Pace(limits)
         self._gate = Gate(limits.max_concurrent_requests, rng or Random())
         self._concurrency = Concurrency(limits.max_concurrent_requests)
@@ -146,7 +149,7 @@ class Limiter:
         self._open(lease, now)
         counted = self._counted(lease, quota)
         self._hear(quota, now)
-        self._concurrency.answer(lease.sent_with, work, lease.sent_at, now)
+        self._concurrency.answer(lease.sent_with, work, lease.sent_at, now, paced=self._pace.is_named)
         self._end(lease)
         return counted
 
@@ -301,6 +304,8 @@ async def acquire(offers: Sequence[tuple[Limiter, float, Ticket]]) -> Lease:
             for limiter, *_ in offers:
                 limiter.grant()
             if waiter.lease is not None:
+                for limiter, *_ in offers:  # one that was asked before has to tell the next in its queue when to ask
+                    limiter.grant()
                 return waiter.lease
             with anyio.CancelScope(deadline=waiter.ask_again_at) as waiter.scope:
                 await waiter.changed.wait()

@@ -26,6 +26,11 @@ class Meter:
         while bins[0][0] < now - KEPT:
             bins.popleft()
 
+    def correct(self, amount: float) -> None:
+        """Note that what went last was *amount* more, or less."""
+        if self._bins:
+            self._bins[-1][1] += amount
+
     def total(self, now: float) -> float:
         """What went in the last minute."""
         return sum(amount for at, amount in self._bins if at >= now - KEPT)

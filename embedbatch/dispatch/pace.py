@@ -17,7 +17,9 @@ LEAST = 0.05  # of the rate is sent even when the quota seems used up
 ASK_AGAIN = 0.5  # seconds after which a rate that changes by itself is looked at again
 ENOUGH = 4  # requests, before a rate is concluded from a refusal
 MINUTE = 60.0  # seconds
+SECOND = 1.25  # seconds, with tolerance: until a quota by the second is there again
 METER = 5.0  # seconds over which the rate of what goes is measured
+CHANGES_WITHIN = 600.0  # seconds
 CHANGES = 3  # of a told limit after which its headers are not believed: a gateway's describe a random account
 FEW_TOKENS = 500  # in a request: OpenAI's quotas have 330 to 1,000 tokens for each request
 RAMP_FROM = 1_000_000 / 60  # tokens a second: OpenAI, error-code guide on `slow_down`
@@ -102,7 +104,8 @@ class Throttle:
         self._set = math.inf if per_minute is None else per_minute / 60
         self._burst = burst
         self._told = math.inf
-        self._told_changes = 0
+        self._told_changes: list[float] = []  # when
+        self._resets_after = 0.0  # seconds, the longest that was told
         self._remaining: tuple[float, float, float] | None = None  # share of the quota, its window, when
         self._found = Ceiling()
         self._bucket: Bucket | None = None
@@ -131,6 +134,12 @@ class Throttle:
             bucket.take(amount, now)
         self._meter.add(amount, now)
 
+    def correct(self, amount: float, now: float) -> None:
+        """Count *amount* more, or less, for something that was counted before."""
+        if self._bucket is not None:
+            self._bucket.take(amount, now)
+        self._meter.correct(amount)
+
     def drain(self, now: float) -> None:
         """Keep nothing that has been saved up."""
         if self._bucket is not None:
@@ -140,10 +149,12 @@ class Throttle:
         """Learn from the headers of a reply. A quota over more than a minute is no pace."""
         if allowance.window > 60:
             return
-        per_second = allowance.per_second
+        self._resets_after = max(self._resets_after, allowance.reset_after or 0.0)
+        # A server that counts from minute to minute looks, in a minute's last second, as if it counted by the second.
+        per_second = allowance.limit / MINUTE if self._resets_after > SECOND else allowance.per_second
         if self._told != math.inf and abs(per_second - self._told) > 0.01 * self._told:
-            self._told_changes += 1
-        if self._told_changes >= CHANGES:
+            self._told_changes = [at for at in self._told_changes if at > now - CHANGES_WITHIN] + [now]
+        if len(self._told_changes) >= CHANGES:
             self._told, self._remaining = math.inf, None
             return
         self._told = per_second
@@ -162,6 +173,8 @@ class Throttle:
         self.drain(now)
         rate = self.rate(now)
         if rate < math.inf:
+            if not self.is_named:  # it may have come back to far above what ever went
+                rate = min(rate, max(1.0, 2 * self._meter.rate(sent_at, METER)))
             return self._found.refuse(rate, sent_at, now, blind=False)
         if self._meter.count < ENOUGH:
             return False  # of so few it cannot be told what is too much
@@ -235,7 +248,7 @@ class Pace:
 
     def correct(self, tokens: float, now: float) -> None:
         """Count *tokens* more than were taken, or less: what they really were is known now."""
-        self._tokens.take(tokens, now)
+        self._tokens.correct(tokens, now)
 
     def drain(self, now: float) -> None:
         """Keep nothing that has been saved up, as over a pause."""

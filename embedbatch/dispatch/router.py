@@ -15,11 +15,11 @@ from ..wire.request import RequestTemplate
 from .hedges import Hedges
 from .lessons import Lessons
 from .limiter import Lease, Limiter, acquire
-from .tickets import Ticket
+from .tickets import URGENT, Ticket
 from .transport import Transport
 
+_BEHIND = 2  # behind bulk work, where it failed; urgent calls go where they can at once
 SET_ASIDE = 60.0  # seconds for which an endpoint is not used whose key, quota or model is refused
-_BEHIND = 2  # behind urgent calls and bulk work
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +42,6 @@ class Route:
     is_proven: bool = False
     good_at: float = -math.inf
     out_until: float = -math.inf
-    refused_alone: int = 0
     knows_cap: bool = False
     investigator: object = None
     trier: object = None
@@ -140,10 +139,14 @@ class Router:
             now = anyio.current_time()
             routes = [route for route in self.routes if route.out_until <= now] or self.routes
             first = [route for route in routes if route not in avoid] or routes
-            offers = [
-                (route.limiter, tokens(route), place if route in first else (_BEHIND, place[1])) for route in routes
-            ]
-            lease = await acquire(offers)
+            behind = place if place[0] == URGENT else (_BEHIND, place[1])
+            offers = [(route.limiter, tokens(route), place if route in first else behind) for route in routes]
+            back_at = min((route.out_until for route in self.routes if route not in routes), default=math.inf)
+            lease: Lease | None = None
+            with anyio.CancelScope(deadline=back_at):
+                lease = await acquire(offers)
+            if lease is None:
+                continue  # one that was set aside may be used again
             route = next(route for route in routes if route.limiter is lease.limiter)
             if route.out_until <= anyio.current_time():
                 return route, lease

@@ -60,7 +60,7 @@ class Sender:
     async def send(self, batch: Batch, account: Account) -> Answer:
         """Send *batch*, in as many requests as it takes. Never raises for what an endpoint does."""
         work = Work(batch, account)
-        self._exchange.accounts[account] += 1
+        self._exchange.enter(account)
         answer = work.answer
         try:
             for piece in work.pieces:
@@ -209,11 +209,13 @@ class Sender:
             return True
         if piece.limited >= _LIMITED and len(piece.batch) > 1:
             return True
+        last_good_at = max(route.good_at for route in self.router.routes)
         if self._waits_for_outage(fault, account):
-            last_good_at = max(route.good_at for route in self.router.routes)
             goes_on = anyio.current_time() - max(piece.begun_at, last_good_at) <= self._retries.max_outage
         else:
-            goes_on = account.budget.spend()
+            # An endpoint that refuses for a rate and gets on in between is not dead.
+            gets_on = fault.trouble in FOR_A_RATE and anyio.current_time() - last_good_at < _RATE_PATIENCE
+            goes_on = gets_on or account.budget.spend()
         piece.ends_run = not goes_on
         return not goes_on
 
@@ -293,10 +295,7 @@ class Sender:
                 work.answer.stopped = fault.error  # nothing has come from anywhere since this was first sent
 
     def _hand_over(self, work: Work) -> None:
-        accounts = self._exchange.accounts
-        accounts[work.account] -= 1
-        if not accounts[work.account]:
-            del accounts[work.account]
+        self._exchange.leave(work.account)
         for route in self.router.routes:
             self._inquiry.leave(route, work)
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 Ticket: TypeAlias = tuple[int, int]
 """A place in every queue: urgent calls before bulk work, then order of arrival."""
 
+URGENT, BULK = 0, 1
 _numbers = count()  # one for the process: embedders that share a limiter share its queue
 
 
@@ -18,4 +19,4 @@ def number() -> int:
 
 def ticket(*, urgent: bool = False) -> Ticket:
     """A place behind everyone who has one of the same urgency."""
-    return (0 if urgent else 1, number())
+    return (URGENT if urgent else BULK, number())

@@ -130,6 +130,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, *, proven: bool,
     if retry_after is not None and retry_after > max_wait:
         action = Action.STOP
         advice = f"It asks to wait {retry_after:,.0f} s, more than max_server_wait={max_wait:,.0f}."
+        retry_after = None  # the run ends; the next one asks again
     message = f"HTTP {status}: {words.message or 'no message'}"
     error = kind(
         f"{message}{'' if message.endswith(('.', '!', '?')) else '.'} {advice}".rstrip(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 _MINUTE = 60.0
@@ -49,7 +49,8 @@ class Allowance:
         minute send the time to the next one, and at the start of a run that looks like a long window.
         """
         used = self.limit - (self.limit if self.remaining is None else self.remaining)
-        if used <= 0 or not self.reset_after:
+        all_gone_for_less = not self.remaining and (self.reset_after or 0.0) < _MINUTE  # as at the end of a minute
+        if used <= 0 or not self.reset_after or all_gone_for_less:
             return _MINUTE
         told = self.limit * self.reset_after / used
         nearest = min(_WINDOWS, key=lambda window: abs(told - window))
@@ -90,11 +91,15 @@ def read_quota(headers: Mapping[str, str]) -> QuotaHeaders:
     """
     The allowances in OpenAI's x-ratelimit headers, whose names are lower-case here.
 
-    Tokens can be limited for the organization and, since June 2026, for the project. Of the two the tighter counts:
-    the one of which less can be sent within the next minute, by what remains and what refills until then.
+    Tokens can be limited for the organization and, since June 2026, for the project. The lower rate of the two counts,
+    and the smaller share of what remains.
     """
-    quotas = (_read_allowance(headers, "tokens"), _read_allowance(headers, "project-tokens"))
-    tokens = min((quota for quota in quotas if quota is not None), key=_next_minute, default=None)
+    given = (_read_allowance(headers, "tokens"), _read_allowance(headers, "project-tokens"))
+    quotas = [quota for quota in given if quota is not None]
+    tokens = min(quotas, key=lambda quota: quota.per_second, default=None)
+    shares = [quota.remaining / quota.limit for quota in quotas if quota.remaining is not None]
+    if tokens is not None and len(quotas) > 1 and shares:
+        tokens = replace(tokens, remaining=min(shares) * tokens.limit)
     return QuotaHeaders(_read_allowance(headers, "requests"), tokens)
 
 
@@ -108,15 +113,10 @@ def _read_allowance(headers: Mapping[str, str], resource: str) -> Allowance | No
     reset_after = parse_duration(headers.get(f"x-ratelimit-reset-{resource}", ""))
     if reset_after is not None and reset_after > _LONGEST_RESET:
         reset_after = None
-    if remaining == 0 and reset_after == 0:
-        # Nothing left and nothing to wait for: zeros for "unknown".
+    if remaining == 0 and not reset_after:
+        # Nothing left, and no time to wait for: a zero for "unknown".
         remaining = reset_after = None
     return Allowance(limit, remaining, reset_after)
-
-
-def _next_minute(allowance: Allowance) -> float:
-    remaining = allowance.limit if allowance.remaining is None else allowance.remaining
-    return remaining + _MINUTE * allowance.per_second
 
 
 def parse_duration(text: str) -> float | None:

@@ -198,7 +198,7 @@ def test_a_limit_that_cannot_be_is_no_allowance(limit: str | None) -> None:
         ("4000", "24h", Allowance(5_000, 4_000, 86_400)),
         # used up, and zeros for "unknown"
         ("0", "12ms", Allowance(5_000, 0, 0.012)),
-        ("0", None, Allowance(5_000, 0, None)),
+        ("0", None, Allowance(5_000, None, None)),
         ("0", "0", Allowance(5_000, None, None)),
     ],
 )
@@ -208,29 +208,27 @@ def test_what_cannot_be_is_not_said(remaining: str, reset: str | None, expected:
 
 
 @pytest.mark.parametrize(
-    ("organization", "project", "tighter"),
+    ("organization", "project", "expected"),
     [
-        (("1000000", "900000"), ("500000", "500000"), "project"),
-        (("1000000", "900000"), ("2000000", "2000000"), "organization"),
+        (("1000000", "900000"), ("500000", "500000"), (500_000, 450_000)),
+        (("1000000", "900000"), ("2000000", "2000000"), (1_000_000, 900_000)),
         # as large, but less is left
-        (("1000000", "900000"), ("1000000", "100000"), "project"),
-        # used up by other projects, and yet more will be there within the minute
-        (("3000000", "0"), ("1000000", "1000000"), "project"),
-        (("1000000", "0"), ("1000000", "1000000"), "organization"),
+        (("1000000", "900000"), ("1000000", "100000"), (1_000_000, 100_000)),
+        # nearly used up by other projects: of the lower limit as large a share is left
+        (("3000000", "300000"), ("1000000", "1000000"), (1_000_000, 100_000)),
         # only one of them can be believed
-        (("1000000", "900000"), ("0", "0"), "organization"),
-        (("-1", "-1"), ("1000000", "1000000"), "project"),
-        (("1000000", "1000001"), ("9000000", "9000000"), "project"),
+        (("1000000", "900000"), ("0", "0"), (1_000_000, 900_000)),
+        (("-1", "-1"), ("1000000", "1000000"), (1_000_000, 1_000_000)),
+        (("1000000", "1000001"), ("9000000", "9000000"), (9_000_000, 9_000_000)),
     ],
 )
-def test_of_two_token_quotas_the_tighter_counts(
-    organization: tuple[str, str], project: tuple[str, str], tighter: str
+def test_of_two_token_quotas_the_lower_limit_and_the_smaller_share_count(
+    organization: tuple[str, str], project: tuple[str, str], expected: tuple[float, float]
 ) -> None:
-    """Tighter is the one of which less can be sent within a minute: what remains and what refills."""
+    """Which of the two is nearer to its end changes from reply to reply; the limit does not change with that."""
     both = headers("tokens", *organization) | headers("project-tokens", *project)
-    limit, remaining = project if tighter == "project" else organization
 
-    assert read_quota(both).tokens == Allowance(float(limit), float(remaining), None)
+    assert read_quota(both).tokens == Allowance(*map(float, expected), None)
 
 
 def test_requests_and_tokens_are_apart() -> None:

@@ -163,7 +163,10 @@ def test_ctrl_c_has_status_130_and_leaves_nothing(tmp_path: Path) -> None:
     source = write_corpus(tmp_path / "corpus.txt")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
-        process = start("run", source, "-o", tmp_path / "v.parquet", "--model", "m", "--base-url", address)
+        # Where the tests run in the background, a shell has told them to ignore SIGINT.
+        listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        options = ("-o", tmp_path / "v.parquet", "--model", "m", "--base-url", address)
+        process = start("run", source, *options, before=listens)
         deadline = time.monotonic() + 30
         while names(tmp_path) == {"corpus.txt"} and time.monotonic() < deadline:
             time.sleep(0.02)

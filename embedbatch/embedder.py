@@ -67,9 +67,8 @@ class Embedder:
     its own limits, a batch goes to the first that is ready, and one that fails is done without until it is back.
     Embedders for the same endpoint, key and model share one *limiter*: ``Embedder(…, limiter=other.limiter)``.
 
-    *tokenizer* is a ``tiktoken.Encoding`` or a
-    :class:`Tokenizer` for models whose tokenizer is not known. *transport* (an ``httpx.AsyncBaseTransport``),
-    *store*, *observe* and *rng* are seams.
+    *tokenizer* is a ``tiktoken.Encoding`` or a :class:`Tokenizer` for models whose tokenizer is not known.
+    *transport* (an ``httpx.AsyncBaseTransport``), *store*, *observe* and *rng* are seams.
 
     Use it in one event loop (asyncio or trio), from as many tasks as you like; close it, or use ``async with``.
 

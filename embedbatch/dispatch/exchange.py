@@ -136,7 +136,7 @@ class Exchange:
             return None
         copy = route.limiter.try_acquire(route.estimate(attempt.batch))
         if copy is None:
-            account.settle(attempt.bound, 0)
+            account.give_back(attempt.bound)
         else:
             route.hedges.spend()
         return copy
@@ -232,7 +232,7 @@ class Exchange:
         route.good_at = now
         route.hedges.note(now - lease.sent_at)
         was_away, away_for = route.limiter.is_away, route.limiter.away_for
-        counted = route.limiter.answer(lease, quota, route.estimate(batch))
+        counted = route.limiter.answer(lease, quota)
         if not any(batch.tokens):  # what was counted, or came as tokens, needs no ratio
             self._learn_ratio(route, lease, sent_bytes, counted or 0.0, decoded.prompt_tokens or 0)
         if was_away and not route.limiter.is_away:

@@ -7,7 +7,7 @@ from ..wire.fault import Fault
 from ..wire.refusal import read_cap
 from .lessons import size
 from .pieces import Piece, passed, spoiled
-from .router import Route
+from .router import Route, Router
 from .work import Work
 
 ENOUGH_ALONE = 2  # inputs that are refused by themselves before any was accepted: then it is not the inputs
@@ -22,7 +22,8 @@ class Inquiry:
     is refused too, and another, it is the settings.
     """
 
-    def __init__(self, observe: Observe) -> None:
+    def __init__(self, router: Router, observe: Observe) -> None:
+        self._router = router
         self._observe = observe
 
     def refuse(self, piece: Piece, fault: Fault, route: Route, work: Work, *, more: bool) -> None:
@@ -31,8 +32,7 @@ class Inquiry:
         nbytes = size(batch)
         cap = read_cap(error.status or 0, str(error), error.code, error.type, inputs=len(batch), size=nbytes)
         if cap is not None and route.lessons.name(cap):
-            self._observe(CapLearned(route.name, cap.unit, cap.number or 0))
-            route.knows_cap = route.lessons.is_exact
+            self._tell(route)
             work.pieces.put_back(piece)
             return
         if len(batch) == 1:
@@ -58,17 +58,15 @@ class Inquiry:
 
     def accept(self, piece: Piece, route: Route, work: Work) -> None:
         """*piece* was accepted on *route*: learn from it, also about what was refused."""
-        lessons = route.lessons
-        found_bytes = lessons.found_bytes
-        lessons.passes(piece.batch)
+        route.lessons.passes(piece.batch)
         for refusal in passed(piece):
-            lessons.proves_too_much(refusal.inputs, refusal.nbytes, refusal.status)
-        if lessons.is_exact and not route.knows_cap:
-            self._observe(CapLearned(route.name, "inputs", lessons.max_inputs))
-        route.knows_cap = lessons.is_exact
-        if lessons.found_bytes is not None and found_bytes is None:
-            self._observe(CapLearned(route.name, "bytes", lessons.found_bytes))
+            route.lessons.proves_too_much(refusal.inputs, refusal.nbytes, refusal.status)
+        self._tell(route)
         self._release(route, work)
+
+    def _tell(self, route: Route) -> None:
+        for unit, number in route.lessons.news():
+            self._observe(CapLearned(route.name, unit, number))
 
     def note_trial(self, piece: Piece, route: Route, work: Work) -> None:
         """*piece* is about to be sent: it may be of a size that is to be tried, by one at a time."""
@@ -86,4 +84,4 @@ class Inquiry:
         if route.trier is work:
             route.trier = None
         if route.investigator is work:
-            route.settle()
+            self._router.settle(route)

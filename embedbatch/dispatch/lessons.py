@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ..values import Batch
-from ..wire.refusal import NamedCap
+from ..wire.refusal import NamedCap, Unit
 
 KNOWN_CAPS = (10, 16, 20, 25, 32, 64, 96, 100, 128, 250, 256, 512, 1_000, 1_024, 2_048)
 """Inputs per request at servers in use: docs/explanation/faults.md. They are tried first."""
@@ -45,7 +45,8 @@ class Lessons:
         self._max_inputs = max_inputs
         self._max_tokens = max_tokens
         self._max_bytes = max_bytes
-        self.found_bytes: int | None = None  # the cap on bytes, once it was found out closely
+        self._found: dict[Unit, int] = {}
+        self._news: list[tuple[Unit, int]] = []
         self._inputs = _Cap()
         self._bytes = _Cap()
         self._offered: tuple[int | None, int | None] = (None, None)  # the sizes that a batch was packed for
@@ -74,10 +75,10 @@ class Lessons:
         """The most inputs that have passed in one request."""
         return int(self._inputs.passed)
 
-    @property
-    def is_exact(self) -> bool:
-        """True if one input more than the most that pass is known not to."""
-        return self._inputs.refused - self._inputs.passed == 1
+    def news(self) -> list[tuple[Unit, int]]:
+        """The caps that were named or found out since this was asked last."""
+        news, self._news = self._news, []
+        return news
 
     def trial(self) -> int | None:
         """How many inputs the next trial should have; ``None`` when there is nothing to find out."""
@@ -117,41 +118,45 @@ class Lessons:
             self._accidents = 0
         self._inputs.found_good(len(batch))
         self._bytes.found_good(size(batch))
-        self._settle_bytes()
+        self._conclude()
 
     def is_news(self, batch: Batch) -> bool:
         """True if more inputs are in *batch* than have ever passed."""
         return len(batch) > self._inputs.passed
 
-    def proves_too_much(self, inputs: int, nbytes: int, status: int | None) -> bool:
+    def proves_too_much(self, inputs: int, nbytes: int, status: int | None) -> None:
         """
-        A request was refused whose inputs all pass in smaller ones. Return whether that taught something.
+        A request was refused whose inputs all pass in smaller ones.
 
         413 is about bytes. So is everything else once as many inputs have passed in one request.
         """
-        if status == 413 or inputs <= self._inputs.passed:
-            if nbytes <= self._bytes.passed:
-                return self._is_lower_now(inputs)
+        if status != 413 and inputs > self._inputs.passed:
+            self._inputs.found_too_much(inputs)
+        elif nbytes > self._bytes.passed:
             self._bytes.found_too_much(nbytes)
-            self._settle_bytes()
-            return True
-        self._inputs.found_too_much(inputs)
-        return True
+        else:
+            self._doubt(inputs)
+        self._conclude()
 
-    def _settle_bytes(self) -> None:
-        """Leave it at that once the cap on bytes is known closely."""
-        if self._bytes.refused <= CLOSE_ENOUGH * self._bytes.passed:
-            self._max_bytes = min(self._max_bytes, int(self._bytes.passed))
-            self.found_bytes = self.found_bytes or self._max_bytes
-
-    def _is_lower_now(self, inputs: int) -> bool:
+    def _doubt(self, inputs: int) -> None:
         """So much has passed before. The first time it was an accident, the second time the server has changed."""
         self._accidents += 1
-        if self._accidents < 2:
-            return False
-        self._accidents = 0
-        self._inputs = _Cap(passed=inputs // 2, refused=inputs)
-        return True
+        if self._accidents == 2:
+            self._accidents = 0
+            self._inputs = _Cap(passed=inputs // 2, refused=inputs)
+
+    def _conclude(self) -> None:
+        """See what is known now: inputs exactly, bytes closely; that is left at that."""
+        if self._inputs.refused - self._inputs.passed == 1:
+            self._find("inputs", int(self._inputs.passed))
+        if self._bytes.refused <= CLOSE_ENOUGH * self._bytes.passed:
+            self._max_bytes = min(self._max_bytes, int(self._bytes.passed))
+            self._find("bytes", self._max_bytes)
+
+    def _find(self, unit: Unit, number: int) -> None:
+        if self._found.get(unit) != number:
+            self._found[unit] = number
+            self._news.append((unit, number))
 
     def name(self, cap: NamedCap) -> bool:
         """The endpoint has named *cap*. Return whether that is news."""
@@ -164,7 +169,10 @@ class Lessons:
             self._max_tokens = min(self._max_tokens, cap.number)
         else:
             self._max_bytes = min(self._max_bytes, cap.number)
-        return before != (self.max_inputs, self._max_tokens, self._max_bytes)
+        if before == (self.max_inputs, self._max_tokens, self._max_bytes):
+            return False
+        self._find(cap.unit, cap.number)
+        return True
 
     def fit(self, batch: Batch, max_inputs: int, max_bytes: int) -> int:
         """How many of the first inputs of *batch* may go in one request with these caps, and that on tokens; or one."""

@@ -137,9 +137,9 @@ class Limiter:
 
     # what became of a lease -----------------------------------------------------------------------------------
 
-    def answer(self, lease: Lease, quota: QuotaHeaders, work: float) -> float | None:
+    def answer(self, lease: Lease, quota: QuotaHeaders) -> float | None:
         """
-        The request was answered, with *work* units done.
+        The request was answered.
 
         Return the tokens that the endpoint's own limiter is seen to have counted for it, where that can be seen.
         """
@@ -149,7 +149,7 @@ class Limiter:
         self._open(lease, now)
         counted = self._counted(lease, quota)
         self._hear(quota, now)
-        self._concurrency.answer(lease.sent_with, work, lease.sent_at, now, paced=self._pace.is_named)
+        self._concurrency.answer(lease.sent_with, lease.tokens, lease.sent_at, now, paced=self._pace.is_named)
         self._end(lease)
         return counted
 

@@ -166,8 +166,8 @@ class Throttle:
         """True while a rate that was refused is kept in mind."""
         return self._found.is_cut
 
-    def refuse(self, sent_at: float, now: float, overrun: Overrun | None) -> bool:
-        """Go slower: a request that was sent at *sent_at* was too much. Return whether that was news."""
+    def refuse(self, sent_at: float, now: float, overrun: Overrun | None) -> None:
+        """Go slower: a request that was sent at *sent_at* was too much."""
         if overrun is not None and overrun.window <= 60 and self._told == math.inf:
             self._told = overrun.limit / overrun.window
         self.drain(now)
@@ -175,10 +175,9 @@ class Throttle:
         if rate < math.inf:
             if not self.is_named:  # it may have come back to far above what ever went
                 rate = min(rate, max(1.0, 2 * self._meter.rate(sent_at, METER)))
-            return self._found.refuse(rate, sent_at, now, blind=False)
-        if self._meter.count < ENOUGH:
-            return False  # of so few it cannot be told what is too much
-        return self._found.refuse(max(1.0, self._meter.rate(sent_at, METER)), sent_at, now, blind=True)
+            self._found.refuse(rate, sent_at, now, blind=False)
+        elif self._meter.count >= ENOUGH:  # of fewer it cannot be told what is too much
+            self._found.refuse(max(1.0, self._meter.rate(sent_at, METER)), sent_at, now, blind=True)
 
     @property
     def is_named(self) -> bool:
@@ -264,19 +263,19 @@ class Pace:
 
     def refuse(
         self, tokens: float, sent_at: float, now: float, overrun: Overrun | None = None, *, too_steep: bool = False
-    ) -> bool:
+    ) -> None:
         """
         Go slower: a request of *tokens* that was sent at *sent_at* was more than the endpoint grants.
 
         *overrun* is what it said of the limit. Where it said nothing, small requests are taken to be too many, large
         ones too large; batches shrink with the rate of tokens, so a wrong guess is righted. *too_steep* tells that
-        not the traffic is too much, but its growth. Return whether that was news.
+        not the traffic is too much, but its growth.
         """
         if too_steep:
             self._tokens.grow_slowly(now)
-            return True
+            return
         too_many = (tokens < FEW_TOKENS) if overrun is None else (overrun.resource == "requests")
-        return (self._requests if too_many else self._tokens).refuse(sent_at, now, overrun)
+        (self._requests if too_many else self._tokens).refuse(sent_at, now, overrun)
 
     def suppose_a_minute(self, now: float) -> None:
         """What went in the last minute is the quota of a minute, where nobody named it: pauses do not help."""

@@ -29,7 +29,7 @@ class Route:
 
     *is_proven* tells that it has answered, *good_at* when it last did; before *out_until* it is not used.
     *investigator* is who finds out why a request was refused that was larger than any before; others with such
-    requests wait until *settled*. *trier* is who tries another size.
+    requests wait for the result. *trier* is who tries another size.
     """
 
     name: str
@@ -42,10 +42,8 @@ class Route:
     is_proven: bool = False
     good_at: float = -math.inf
     out_until: float = -math.inf
-    knows_cap: bool = False
     investigator: object = None
     trier: object = None
-    settled: anyio.Event = field(default_factory=anyio.Event)
 
     def estimate(self, batch: Batch, count: int | None = None) -> float:
         """Tokens of the first *count* inputs as the endpoint will likely count them: for pace."""
@@ -87,18 +85,13 @@ class Route:
         lessons = self.lessons
         return lessons.fit(batch, lessons.max_inputs, lessons.max_bytes) > lessons.passed_inputs
 
-    def settle(self) -> None:
-        """Let those go on who waited for the investigation."""
-        self.investigator = None
-        self.settled.set()
-        self.settled = anyio.Event()
-
 
 class Router:
-    """One queue for all routes: its head goes to the first that is ready."""
+    """The routes there are. A request stands in the queue of each, and takes the first that is ready."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
+        self._settled = anyio.Event()
 
     @property
     def places(self) -> int:
@@ -129,6 +122,16 @@ class Router:
             route.out_until = now + SET_ASIDE
         return others
 
+    async def settlement(self) -> None:
+        """Wait until an investigation ends, on whichever route."""
+        await self._settled.wait()
+
+    def settle(self, route: Route) -> None:
+        """End the investigation on *route*, and let those go on who waited for it."""
+        route.investigator = None
+        self._settled.set()
+        self._settled = anyio.Event()
+
     async def lease(self, tokens: Callable[[Route], float], place: Ticket, avoid: set[object]) -> tuple[Route, Lease]:
         """
         Wait for the first route on which a request may go that has so many *tokens* there.
@@ -137,7 +140,7 @@ class Router:
         """
         while True:
             now = anyio.current_time()
-            routes = [route for route in self.routes if route.out_until <= now] or self.routes
+            routes = [route for route in self.routes if route.out_until <= now]  # one at least: see set_aside
             first = [route for route in routes if route not in avoid] or routes
             behind = place if place[0] == URGENT else (_BEHIND, place[1])
             offers = [(route.limiter, tokens(route), place if route in first else behind) for route in routes]

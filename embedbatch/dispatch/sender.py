@@ -53,7 +53,7 @@ class Sender:
     ) -> None:
         self.router = router
         self._exchange = Exchange(router=router, retries=retries, dimensions=dimensions, observe=observe)
-        self._inquiry = Inquiry(observe)
+        self._inquiry = Inquiry(router, observe)
         self._retries = retries
         self._rng = rng
 
@@ -69,7 +69,7 @@ class Sender:
                 except _FaultError as error:
                     self._settle_fault(piece, error.fault, error.route, work)
                 except RunClosedError:
-                    answer.stopped = account.closed_by
+                    work.stop(account.closed_by)
                     if piece.fault is not None:  # it was attempted, and may be the reason
                         work.fail(piece, piece.fault)
                     break
@@ -78,7 +78,7 @@ class Sender:
                 if answer.stopped is not None:
                     break
         except SpendLimitError as error:
-            answer.stopped = error
+            work.stop(error)
         finally:
             self._hand_over(work)
         return answer
@@ -145,7 +145,7 @@ class Sender:
         """Wait while somebody else finds out why a request was refused that was larger than any before."""
         while self._others_find_out(piece, work):
             with work.account.waiting():
-                await self.router.routes[0].settled.wait()
+                await self.router.settlement()
 
     def _others_find_out(self, piece: Piece, work: Work) -> bool:
         return all(route.is_open_question(piece.batch, work) for route in self.router.routes)
@@ -256,12 +256,12 @@ class Sender:
 
     def _settle_fault(self, piece: Piece, fault: Fault, route: Route, work: Work) -> None:
         """Decide what becomes of *piece*, which will not be attempted again as it is."""
-        answer, divisible = work.answer, len(piece.batch) > 1
+        divisible = len(piece.batch) > 1
         if piece.ends_run:
             work.fail(piece, fault)
-            answer.stopped = fault.error
+            work.stop(fault.error)
         elif fault.action is Action.STOP or isinstance(fault.error, DimensionsError):
-            answer.stopped = fault.error
+            work.stop(fault.error)
         elif fault.action is Action.SPLIT:
             more = self._exchange.accounts[work.account] > 1
             self._inquiry.refuse(piece, fault, route, work, more=more)
@@ -292,7 +292,7 @@ class Sender:
         else:
             work.fail(piece, fault)
             if not self._waits_for_outage(fault, work.account):
-                work.answer.stopped = fault.error  # nothing has come from anywhere since this was first sent
+                work.stop(fault.error)  # nothing has come from anywhere since this was first sent
 
     def _hand_over(self, work: Work) -> None:
         self._exchange.leave(work.account)

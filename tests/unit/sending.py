@@ -93,7 +93,7 @@ class Sending:
         self.route = Route("test", nothing, nothing, limiter, lessons, is_proven=self.proven)
         self.events: list[object] = []
         self.router = Router([self.route])
-        self.inquiry = Inquiry(self.events.append)
+        self.inquiry = Inquiry(self.router, self.events.append)
 
     @property
     def lessons(self) -> Lessons:

@@ -285,7 +285,8 @@ def test_what_a_minute_had_is_what_a_minute_has() -> None:
         for step in range(100):
             throttle.take(10.0, step / 10)
     for throttle in (refused, known, idle):
-        assert throttle.refuse(9.9, 10.0, None)
+        throttle.refuse(9.9, 10.0, None)
+        assert throttle.is_cut
     before = known.rate(20.0)
     for throttle in (blank, refused, known):
         throttle.suppose_a_minute(20.0)

@@ -41,12 +41,13 @@ from .plan.chunker import Chunker, Plan, Source
 from .plan.packer import Packer
 from .settings import LINGER, MAX_LINGER, Limits
 from .store import Store
-from .values import Batch, Chunks, Document, Failure, Vectors
+from .values import Batch, Chunks, Document, Failure, Id, Vectors
 from .window import Window
 
 SLAB = 256  # documents that are planned at once, at most
 SLAB_EFFORT = 500_000  # characters to tokenize (about 50 ms) after which a slab is large enough
 INLINE = 20_000  # characters to tokenize (about 2 ms) up to which a slab is not worth a thread
+TICK = 64  # documents of a source that never waits, for which the clock is read once: it costs as much as one of them
 BLOCK = 1_024  # documents that are handed out at once, at most
 
 
@@ -101,6 +102,7 @@ class _Flow:
         self._window = Window(parts.limits.max_window_rows, parts.limits.max_window_bytes)
         self._reassembler = Reassembler(ordered=parts.ordered, row_per_chunk=parts.chunker.long_input == "chunks")
         self._entered = 0
+        self._now = 0.0  # when the last documents entered
         self._arrived: deque[Source] = deque()
         self._begun_at = math.inf  # when the oldest chunk began to wait in an unfinished batch, or a little later
         self._all_read = False
@@ -138,27 +140,39 @@ class _Flow:
         account = self._parts.account
         if isinstance(self._source, AsyncIterable):
             async for item in self._source:
-                await self._enter(item)
+                self._now = anyio.current_time()
+                if not self._try_to_enter(item):
+                    await self._enter(item)
                 if account.closed:
                     return
         else:
-            for item in self._source:
-                await self._enter(item)
+            for number, item in enumerate(self._source):
+                if number % TICK == 0:
+                    self._now = anyio.current_time()
+                if not self._try_to_enter(item):
+                    await self._enter(item)
                 if account.closed:
                     return
 
+    def _try_to_enter(self, item: Any) -> bool:
+        """Let *item* in, if there is room and the planner keeps up."""
+        id, content = (item.id, item.content) if isinstance(item, Document) else (None, item)
+        nbytes = _size(content)
+        may_enter = self._window.has_room(nbytes) and len(self._arrived) < SLAB
+        if may_enter:
+            self._admit(id, content, nbytes)
+        return may_enter
+
     async def _enter(self, item: Any) -> None:
+        """Let *item* in as soon as it may. It has left its source: the run does not end without accounting for it."""
         document = item if isinstance(item, Document) else Document(item)
         nbytes = _size(document.content)
-        if self._window.has_room(nbytes) and len(self._arrived) < SLAB:
-            self._admit(document, nbytes)
-            return
-        # The document has left its source: the run does not end without accounting for it.
         self._busy += 1
         self._in_hand = True
         await self._wait_to_enter(nbytes)
         self._in_hand = False
-        self._admit(document, nbytes)
+        self._now = anyio.current_time()
+        self._admit(document.id, document.content, nbytes)
         self._leave()
 
     async def _wait_to_enter(self, nbytes: int) -> None:
@@ -173,14 +187,15 @@ class _Flow:
             await self._window.wait_for_change()
         self._window_is_full = False
 
-    def _admit(self, document: Document, nbytes: int) -> None:
+    def _admit(self, id: Id | None, content: Any, nbytes: int) -> None:
         position = self._entered
         self._entered += 1
-        source = Source(position, position if document.id is None else document.id, document.content)
+        source = Source(position, position if id is None else id, content)
         self._window.charge(1, nbytes)
-        self._reassembler.enter(position, source.id, nbytes, anyio.current_time())
+        self._reassembler.enter(position, source.id, nbytes, self._now)
+        if not self._arrived:
+            self._news.set()
         self._arrived.append(source)
-        self._news.set()
 
     # plan -----------------------------------------------------------------------------------------------------
 

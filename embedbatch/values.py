@@ -188,6 +188,14 @@ class Chunks:
         self.tokens.append(tokens)
         self.bounds.append(bound)
 
+    def extend(self, other: Chunks, first: int, end: int) -> None:
+        """Add the chunks *first* to *end* of *other*."""
+        self.inputs += other.inputs[first:end]
+        self.documents += other.documents[first:end]
+        self.parts += other.parts[first:end]
+        self.tokens += other.tokens[first:end]
+        self.bounds += other.bounds[first:end]
+
     def select(self, rows: Sequence[int]) -> Chunks:
         """The chunks in the given *rows*, in that order."""
         columns = (self.inputs, self.documents, self.parts, self.tokens, self.bounds)

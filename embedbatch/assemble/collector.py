@@ -36,16 +36,23 @@ class Collector:
         if not block.positions:
             return
         self._dimensions = block.vectors.shape[1]
-        for position in block.positions:
-            self._has_row[position] = 1
         if self._row_per_chunk:
+            for position in block.positions:
+                self._has_row[position] = 1
             self._blocks.append(block)
             return
         if self._vectors is None:
-            self._vectors = np.full((len(self._ids), self._dimensions), np.nan, np.float32)
+            self._vectors = np.empty((len(self._ids), self._dimensions), np.float32)
+        first, end = block.positions[0], block.positions[0] + len(block.positions)
+        if block.positions == list(range(first, end)):  # as nearly all are; it takes a tenth of the time
+            self._vectors[first:end] = block.vectors
+            self._tokens[first:end] = block.tokens
+            self._has_row[first:end] = b"\1" * (end - first)
+            return
         self._vectors[block.positions] = block.vectors
         for position, tokens in zip(block.positions, block.tokens, strict=True):
             self._tokens[position] = tokens
+            self._has_row[position] = 1
 
     def result(self, *, cut: Sequence[Cut], repaired: Sequence[Id], usage: Usage) -> Embeddings:
         """The whole result. Documents that were never heard of again were not attempted."""
@@ -58,7 +65,9 @@ class Collector:
             return self._join(failures, cut, repaired, usage)
         vectors = self._vectors
         if vectors is None:
-            vectors = np.full((len(self._ids), self._dimensions), np.nan, np.float32)
+            vectors = np.empty((len(self._ids), self._dimensions), np.float32)
+        # At the end, and only these: to fill the whole array before would write all of the memory twice.
+        vectors[[failure.position for failure in failures]] = np.nan
         return Embeddings(vectors, self._ids, self._tokens, failures, cut, repaired, usage)
 
     def _join(self, failures: list[Failure], cut: Sequence[Cut], repaired: Sequence[Id], usage: Usage) -> Embeddings:

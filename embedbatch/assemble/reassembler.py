@@ -8,10 +8,11 @@ is done). A document with several chunks is pooled into one vector, or keeps one
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import NamedTuple
+from itertools import chain, islice, repeat
+from typing import TypeAlias
 
 import numpy as np
 
@@ -41,26 +42,15 @@ class Block:
     first_entered_at: float = math.inf
 
 
-class _Unfinished:
-    """A document that has entered and not gone out."""
+# A document is a plain tuple here, and what befalls a batch befalls it as columns: one small object for each document
+# would cost as much as all the rest of this room.
+_Unfinished: TypeAlias = "tuple[Id, int, float]"
+"""A document that has entered and not gone out: its id, its bytes, and when it entered."""
 
-    __slots__ = ("bytes", "entered_at", "id", "rows")
+_Done: TypeAlias = "tuple[Vectors, int, int, Sequence[int | None], Sequence[Span | None]]"
+"""A document's vectors: an array, its first row there and the one behind its last; tokens and spans of each row."""
 
-    def __init__(self, id: Id, nbytes: int, entered_at: float) -> None:
-        self.entered_at = entered_at
-        self.id = id
-        self.bytes = nbytes
-        self.rows = 1
-
-
-class _Done(NamedTuple):
-    """A document's vectors: rows *first* to *last* of *vectors*."""
-
-    vectors: Vectors
-    first: int
-    last: int
-    tokens: Sequence[int | None]
-    spans: Sequence[Span | None]
+_NO_SPAN: tuple[None] = (None,)
 
 
 class _Several:
@@ -105,6 +95,7 @@ class Reassembler:
         self._next = 0
         self._unfinished: dict[int, _Unfinished] = {}
         self._several: dict[int, _Several] = {}
+        self._more_rows: dict[int, int] = {}  # than one, that documents were expected to have
         self._ready: dict[int, _Done | Failure] = {}
 
     def __len__(self) -> int:
@@ -113,15 +104,14 @@ class Reassembler:
 
     def enter(self, position: int, id: Id, nbytes: int, now: float = 0.0) -> None:
         """Note a document; positions are counted from 0 without a gap."""
-        self._unfinished[position] = _Unfinished(id, nbytes, now)
+        self._unfinished[position] = (id, nbytes, now)
 
     def expect(self, position: int, spans: Sequence[Span], weights: Sequence[int]) -> int:
         """Say that a document has one chunk for each of *spans*; return how many rows that adds."""
         collect = _Rows(len(spans)) if self._row_per_chunk else WeightedMean(weights)
         self._several[position] = _Several(collect, spans, len(spans))
-        added = len(spans) - 1
-        self._unfinished[position].rows += added
-        return added
+        self._more_rows[position] = len(spans) - 1
+        return len(spans) - 1
 
     def deliver(self, batch: Batch, vectors: Vectors) -> list[Failure]:
         """
@@ -129,15 +119,30 @@ class Reassembler:
 
         Returns the documents that this ended in a failure: those whose chunks cancel each other out.
         """
+        counts = [tokens or None for tokens in batch.tokens]
+        done = zip(repeat(vectors), range(len(batch)), range(1, len(batch) + 1), zip(counts), repeat(_NO_SPAN))
+        if self._are_plain(batch.documents):
+            self._ready.update(zip(batch.documents, done, strict=True))
+            return []
         failures: list[Failure] = []
-        for row, position in enumerate(batch.documents):
+        for row, (position, alone) in enumerate(zip(batch.documents, done, strict=True)):
             if position not in self._unfinished or position in self._ready:
                 continue  # another chunk of this document has failed
             if position in self._several:
                 failures += self._deliver_part(position, batch.parts[row], batch.tokens[row], vectors[row])
             else:
-                self._ready[position] = _Done(vectors, row, row + 1, (batch.tokens[row] or None,), (None,))
+                self._ready[position] = alone
         return failures
+
+    def _are_plain(self, positions: Sequence[int]) -> bool:
+        """True if these are documents of one chunk each that have neither vector nor failure, as nearly all have."""
+        distinct = set(positions)
+        return (
+            len(distinct) == len(positions)
+            and self._unfinished.keys() >= distinct
+            and self._ready.keys().isdisjoint(distinct)
+            and self._several.keys().isdisjoint(distinct)
+        )
 
     def _deliver_part(self, position: int, part: int, tokens: int, vector: Vector) -> list[Failure]:
         several = self._several[position]
@@ -149,13 +154,13 @@ class Reassembler:
         result = several.collect.result()
         if isinstance(several.collect, _Rows):
             counts = [count or None for count in several.tokens]
-            self._ready[position] = _Done(result, 0, len(result), counts, several.spans)
+            self._ready[position] = (result, 0, len(result), counts, several.spans)
         elif np.isnan(result[0]):
             error = InvalidReplyError("the vectors of this document's chunks cancel each other out")
             return self.fail([position], error, 1)
         else:
             total = sum(several.tokens) if all(several.tokens) else None
-            self._ready[position] = _Done(result[np.newaxis], 0, 1, (total,), (None,))
+            self._ready[position] = (result[np.newaxis], 0, 1, (total,), _NO_SPAN)
         return []
 
     def fail(
@@ -166,7 +171,7 @@ class Reassembler:
         for position in positions:
             if position in self._unfinished and position not in self._ready:
                 self._several.pop(position, None)
-                failure = Failure(self._unfinished[position].id, position, error, attempts, skipped)
+                failure = Failure(self._unfinished[position][0], position, error, attempts, skipped)
                 self._ready[position] = failure
                 failures.append(failure)
         return failures
@@ -186,32 +191,37 @@ class Reassembler:
             positions = list(islice(self._ready, max_documents))
         if not positions:
             return None
-        block = Block(documents=len(positions))
-        runs: list[tuple[Vectors, int, int]] = []
-        for position in positions:
-            self._move(position, block, runs)
-        if runs:
-            slices = [vectors[first:last] for vectors, first, last in runs]
-            block.vectors = slices[0] if len(slices) == 1 else np.concatenate(slices)
+        done = [self._ready.pop(position) for position in positions]
+        ids, sizes, entered_at = zip(*[self._unfinished.pop(position) for position in positions], strict=True)
+        block = Block(
+            documents=len(positions),
+            rows=len(positions),
+            bytes=sum(sizes),
+            entered_at=sum(entered_at),
+            first_entered_at=min(entered_at),
+        )
+        if self._more_rows:
+            block.rows += sum(self._more_rows.pop(position, 0) for position in positions)
+        _fill(block, [*zip(positions, ids, done, strict=True)])
         return block
 
-    def _move(self, position: int, block: Block, runs: list[tuple[Vectors, int, int]]) -> None:
-        """Move one finished document into *block*; *runs* joins neighbours of one reply into one slice."""
-        document = self._unfinished.pop(position)
-        block.rows += document.rows
-        block.bytes += document.bytes
-        block.entered_at += document.entered_at
-        block.first_entered_at = min(block.first_entered_at, document.entered_at)
-        done = self._ready.pop(position)
-        if isinstance(done, Failure):
-            block.failures.append(done)
-            return
-        if runs and runs[-1][0] is done.vectors and runs[-1][2] == done.first:
-            runs[-1] = (done.vectors, runs[-1][1], done.last)
-        else:
-            runs.append((done.vectors, done.first, done.last))
-        rows = done.last - done.first
-        block.positions += [position] * rows
-        block.ids += [document.id] * rows
-        block.tokens += done.tokens
-        block.spans += done.spans
+
+def _fill(block: Block, documents: Sequence[tuple[int, Id, _Done | Failure]]) -> None:
+    """Put what became of *documents* into *block*, rows of one array that follow each other as one slice."""
+    block.failures = [done for _, _, done in documents if isinstance(done, Failure)]
+    columns = [(position, id, *done) for position, id, done in documents if isinstance(done, tuple)]
+    if not columns:
+        return
+    positions, ids, arrays, firsts, lasts, tokens, spans = zip(*columns, strict=True)
+    rows = list(map(operator.sub, lasts, firsts))
+    block.positions = list(chain.from_iterable(map(repeat, positions, rows)))
+    block.ids = list(chain.from_iterable(map(repeat, ids, rows)))
+    block.tokens = list(chain.from_iterable(tokens))
+    block.spans = list(chain.from_iterable(spans))
+    slices = []
+    begin = 0
+    for end in range(1, len(arrays) + 1):
+        if end == len(arrays) or arrays[end] is not arrays[begin] or firsts[end] != lasts[end - 1]:
+            slices.append(arrays[begin][firsts[begin] : lasts[end - 1]])
+            begin = end
+    block.vectors = slices[0] if len(slices) == 1 else np.concatenate(slices)

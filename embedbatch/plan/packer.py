@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ..values import Batch, Chunks
 
@@ -36,18 +38,20 @@ class Packer:
 
     def add(self, chunks: Chunks) -> Iterator[Batch]:
         """Take *chunks* in; yield each batch that became full."""
-        columns = zip(chunks.inputs, chunks.documents, chunks.parts, chunks.tokens, chunks.bounds, strict=True)
-        for wire, document, part, tokens, bound in columns:
-            is_text = wire[0] == 0x22  # a JSON string begins with a quote, an array of ints with a bracket
+        tokens = [0, *accumulate(chunks.bounds)]
+        nbytes = [0, *accumulate(len(wire) + 1 for wire in chunks.inputs)]  # and a comma
+        # A JSON string begins with a quote, an array of ints with a bracket.
+        begins = bytes([wire[0] for wire in chunks.inputs])
+        at = 0
+        while at < len(chunks):
+            is_text = begins[at] == 0x22
             unfinished = self._texts if is_text else self._token_arrays
-            if not unfinished.takes(wire, bound):
-                yield unfinished.close()
+            other = begins.find(b"[" if is_text else b'"', at)
+            last = len(chunks) if other < 0 else other
             if not unfinished.batch:
                 unfinished.begin(self._caps())
-            unfinished.bytes += len(wire) + 1  # and a comma
-            unfinished.tokens += bound
-            unfinished.batch.append(wire, document, part, tokens, bound)
-            if len(unfinished.batch) == unfinished.caps.max_inputs:
+            at = unfinished.fill(chunks, tokens, nbytes, at, last)
+            if at < last or unfinished.is_full:
                 yield unfinished.close()
 
     def flush(self) -> Iterator[Batch]:
@@ -70,13 +74,29 @@ class _Open:
         self.tokens = 0
         self.bytes = 0
 
+    def fill(self, chunks: Chunks, tokens: Sequence[int], nbytes: Sequence[int], first: int, last: int) -> int:
+        """
+        Take in as many of the chunks *first* to *last* as fit; return the first that does not.
+
+        *tokens* and *nbytes* are the sums up to each chunk.
+        """
+        caps = self.caps
+        end = min(
+            last,
+            first + caps.max_inputs - len(self.batch),
+            bisect_right(tokens, tokens[first] + caps.max_tokens - self.tokens, first) - 1,
+            bisect_right(nbytes, nbytes[first] + caps.max_bytes - self.bytes, first) - 1,
+        )
+        end = max(end, first if self.batch else first + 1)  # above a cap, alone
+        self.batch.extend(chunks, first, end)
+        self.tokens += tokens[end] - tokens[first]
+        self.bytes += nbytes[end] - nbytes[first]
+        return end
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.batch) == self.caps.max_inputs
+
     def close(self) -> Batch:
         batch, self.batch = self.batch, Batch()
         return batch
-
-    def takes(self, wire: bytes, bound: int) -> bool:
-        return not self.batch or (
-            len(self.batch) < self.caps.max_inputs
-            and self.tokens + bound <= self.caps.max_tokens
-            and self.bytes + len(wire) + 1 <= self.caps.max_bytes
-        )

@@ -17,6 +17,7 @@ LongInput: TypeAlias = Literal["split", "truncate", "chunks", "error"]
 Empty: TypeAlias = Literal["error", "skip"]
 Surrogates: TypeAlias = Literal["replace", "error"]
 OnFailure: TypeAlias = Literal["raise", "collect"]
+TransportName: TypeAlias = Literal["httpx", "aiohttp"]
 OnOutage: TypeAlias = Literal["stop", "wait"]
 
 

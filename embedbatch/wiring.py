@@ -7,21 +7,21 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from . import local
 from .dispatch.hedges import MAX_OUT
 from .dispatch.lessons import Lessons
 from .dispatch.limiter import Limiter
 from .dispatch.router import Route, Router
-from .dispatch.sender import Sender
-from .dispatch.transport import Transport
 from .endpoints import LOCAL, Endpoint, Target, resolve
 from .errors import ConfigurationError
 from .events import Observe
-from .settings import Limits, Retries
+from .settings import Limits, Retries, TransportName
 from .wire.request import RequestTemplate
 
 if TYPE_CHECKING:
     import httpx
+
+    from .dispatch.sender import Sender
+    from .local import LocalApp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +36,14 @@ class Wiring:
     limits: Limits
     retries: Retries
     http_client: httpx.AsyncClient | None
-    transport: httpx.AsyncBaseTransport | None
+    transport: httpx.AsyncBaseTransport | TransportName | None
     rng: Random
     observe: Observe
 
     def connect(self, targets: Sequence[Target], limiter: Limiter | None) -> Sender:
         """A sender with a route to each of *targets*."""
+        from .dispatch.sender import Sender  # with httpx and tenacity a half of all the library takes to import
+
         if limiter is not None and len(targets) > 1:
             raise ConfigurationError("limiter: expected one endpoint, got several; each has a limiter of its own")
         return Sender(
@@ -53,6 +55,8 @@ class Wiring:
         )
 
     def _route(self, target: Target, limiter: Limiter | None) -> Route:
+        from .dispatch.transport import Transport
+
         endpoint, limits = target.endpoint, _limits_of(target.endpoint, self.limits)
         limiter = limiter or Limiter(limits, rng=self.rng)
         template = RequestTemplate(target.name, endpoint.encoding_format, self.dimensions, self.user, self.extra_body)
@@ -67,7 +71,7 @@ class Wiring:
                 max_connections=limiter.max_in_flight + (MAX_OUT if self.retries.hedge else 0),
                 http_client=self.http_client,
                 transport=self.transport,
-                app=local.LocalApp() if in_process else None,
+                app=_local_app() if in_process else None,
             ),
             template=template,
             limiter=limiter,
@@ -77,6 +81,12 @@ class Wiring:
                 max_bytes=min(limits.max_batch_bytes, endpoint.max_request_bytes) - template.overhead,
             ),
         )
+
+
+def _local_app() -> LocalApp:
+    from .local import LocalApp
+
+    return LocalApp()
 
 
 def find_targets(

@@ -36,8 +36,9 @@ READ_FROM_THE_ENVIRONMENT = (
 @pytest.fixture
 def anyio_backend(request: pytest.FixtureRequest) -> object:
     """Trio in virtual time, with a clock that starts anew for every test."""
-    if "both_backends" in request.fixturenames:
-        return request.getfixturevalue("both_backends")
+    for name in ("both_backends", "every_transport"):
+        if name in request.fixturenames:
+            return request.getfixturevalue(name)
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
 
 

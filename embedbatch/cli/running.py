@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 
 from .. import jobs
+from ..blocking import loop_options
 from ..embedder import Embedder
 from ..errors import ConfigurationError
 from ..events import EndpointAway, EndpointBack, Event
@@ -21,7 +22,7 @@ from .progress import progress_bar
 def run(source: Path, destination: Path, model: str, *, job: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     """Do a job and report it: *job* is for ``jobs.run``, *options* for ``Embedder``. True if no document failed."""
     check(model, options)
-    summary, cut = anyio.run(partial(_run, source, destination, model, job, options))
+    summary, cut = anyio.run(partial(_run, source, destination, model, job, options), backend_options=loop_options())
     print(describe(summary, model, cut))
     return not summary.failures
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
+import anyio.to_thread
 
 from ..errors import (
     AttemptTimeoutError,
@@ -20,13 +22,16 @@ from ..errors import (
 from ..events import AttemptFailed, BatchAnswered, EndpointAway, EndpointBack, EndpointPaused, Observe, RequestHedged
 from ..settings import Retries
 from ..values import Batch, Usage
+from ..wire.body import Body
 from ..wire.fault import FOR_A_RATE, Action, Fault, Trouble, holds_error, judge, read_request_id
 from ..wire.quota import QuotaHeaders, read_quota
-from ..wire.reply import Decoded, decode
+from ..wire.reply import Decoded, decode, is_slow
 from .account import Account
 from .limiter import Lease
 from .router import Route, Router
-from .transport import Reply
+
+if TYPE_CHECKING:
+    from .transport import Reply
 
 _BYTES_PER_NUMBER = 40  # in JSON, with indentation; base64 has 5.3
 _PRECISE = 100  # tokens: fewer, in whole numbers, say little about a ratio
@@ -57,12 +62,21 @@ class Exchange:
     *dimensions*, the size of the vectors, is the same for all endpoints; the first reply pins it.
     """
 
-    def __init__(self, *, router: Router, retries: Retries, dimensions: int | None, observe: Observe) -> None:
+    def __init__(
+        self,
+        *,
+        router: Router,
+        retries: Retries,
+        dimensions: int | None,
+        observe: Observe,
+        in_thread: Callable[..., Awaitable[Any]] = partial(anyio.to_thread.run_sync, abandon_on_cancel=True),
+    ) -> None:
         self.dimensions = dimensions
         self.accounts: Counter[Account] = Counter()  # of the runs, by their batches on the way
         self._router = router
         self._retries = retries
         self._observe = observe
+        self._in_thread = in_thread
 
     def enter(self, account: Account) -> None:
         """A batch of *account*'s run is on its way."""
@@ -179,8 +193,9 @@ class Exchange:
         """Send the bytes; judge what comes back, and decode it if it is good."""
         # More bytes than the vectors can have, so that an endless reply does not fill the memory.
         max_reply = 65_536 + len(batch) * (self.dimensions or 16_384) * _BYTES_PER_NUMBER
+        body = Body(len(batch))
         try:
-            reply = await route.transport.send(route.template.body(batch), max_reply=max_reply)
+            reply = await route.transport.send(route.template.body(batch), body, max_reply=max_reply)
         except RequestError as error:
             if route.transport.is_closed:
                 return Fault(Action.STOP, error), None
@@ -188,13 +203,13 @@ class Exchange:
             return Fault(Action.WAIT, error, Trouble.SLOWNESS if slow else Trouble.FAILURE), None
         rule = partial(judge, proven=route.is_proven, max_wait=self._retries.max_server_wait)
         if not 200 <= reply.status < 300:
-            return rule(reply.status, reply.headers, reply.body), reply
-        request_id = read_request_id(reply.headers)
+            return rule(reply.status, reply.headers, body.text), reply
+        read = partial(decode, body, dimensions=self.dimensions, request_id=read_request_id(reply.headers))
         try:
-            return decode(reply.body, inputs=len(batch), dimensions=self.dimensions, request_id=request_id), reply
+            return (await self._in_thread(read) if is_slow(body) else read()), reply
         except InvalidReplyError as error:
-            if holds_error(reply.body):
-                return rule(200, reply.headers, reply.body), reply
+            if holds_error(body.text):
+                return rule(200, reply.headers, body.text), reply
             trouble = Trouble.FAILURE if isinstance(error, MalformedReplyError) else Trouble.NONE
             return Fault(Action.WAIT, error, trouble), reply
 

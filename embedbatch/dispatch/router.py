@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -16,7 +17,9 @@ from .hedges import Hedges
 from .lessons import Lessons
 from .limiter import Lease, Limiter, acquire
 from .tickets import URGENT, Ticket
-from .transport import Transport
+
+if TYPE_CHECKING:  # httpx is loaded when the first Embedder is made
+    from .transport import Transport
 
 _BEHIND = 2  # behind bulk work, where it failed; urgent calls go where they can at once
 SET_ASIDE = 60.0  # seconds for which an endpoint is not used whose key, quota or model is refused
@@ -47,12 +50,13 @@ class Route:
 
     def estimate(self, batch: Batch, count: int | None = None) -> float:
         """Tokens of the first *count* inputs as the endpoint will likely count them: for pace."""
-        pairs = zip(batch.inputs[:count], batch.tokens[:count], strict=True)
-        known = unknown = 0
-        for wire, tokens in pairs:
-            known += tokens
-            unknown += 0 if tokens else len(wire)
-        return known + self.ratio.value * unknown
+        inputs, counts = batch.inputs[:count], batch.tokens[:count]
+        if all(counts):
+            return sum(counts)
+        uncounted = (
+            inputs if not any(counts) else [wire for wire, tokens in zip(inputs, counts, strict=True) if not tokens]
+        )
+        return sum(counts) + self.ratio.value * sum(map(len, uncounted))
 
     def fit(self, batch: Batch, who: object) -> int:
         """How many of the first inputs of *batch* may go in one request now. *who* may be trying another size."""

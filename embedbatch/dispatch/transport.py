@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import re
 import socket
+import sys
+import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -20,8 +23,9 @@ from ..errors import (
     ConnectionLostError,
     MalformedReplyError,
 )
-from ..settings import CONNECT_TIMEOUT
+from ..settings import CONNECT_TIMEOUT, TransportName, check_choice
 from ..version import VERSION
+from ..wire.body import Body
 
 MAX_ERROR_BODY = 65_536  # bytes; some servers echo every input in the error
 KEEPALIVE = 30.0  # seconds; shorter than what servers and balancers commonly allow an idle connection
@@ -33,11 +37,10 @@ _HEADER_VALUE = re.compile(r"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: status, headers (names in lower case), the whole body; seconds until headers and in all."""
+    """What came back: status, headers (names in lower case); seconds until headers and in all."""
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
     header_seconds: float
     seconds: float
 
@@ -47,8 +50,9 @@ class Transport:
     Sends bodies to one URL with one key.
 
     *timeout* covers a whole attempt, from the first byte out to the last byte in; an ``httpx.Timeout`` sets the
-    phases instead. A client that the caller handed in is used as it is, and not closed. An ASGI *app* is reached
-    without a socket.
+    phases instead. *transport* is the name of one or one itself; ``None`` takes aiohttp where it is installed, on
+    asyncio, without a proxy in the environment, and httpx's own elsewhere. A client that the caller handed in is used
+    as it is, and not closed. An ASGI *app* is reached without a socket.
     """
 
     def __init__(
@@ -60,7 +64,7 @@ class Transport:
         timeout: float | httpx.Timeout | None,
         max_connections: int,
         http_client: httpx.AsyncClient | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | TransportName | None = None,
         app: Any = None,
     ) -> None:
         self._url = _read_url(url)
@@ -76,25 +80,66 @@ class Transport:
         self._is_closed = False
         self._max_connections = max_connections
         self._owns_client = http_client is None
-        self._client = http_client or httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app) if app is not None else transport,
-            verify=self._url.scheme == "https",  # without TLS there is nothing to verify: reading the CAs takes 80 ms
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: they are of no use here
-            limits=httpx.Limits(
-                max_connections=max_connections,
-                max_keepalive_connections=max_connections,
-                keepalive_expiry=KEEPALIVE,
-            ),
-        )
+        self._client = http_client
+        if isinstance(transport, str):
+            check_choice("transport", transport, TransportName)
+            if transport == "aiohttp" and not _is_installed("httpx_aiohttp"):
+                raise ConfigurationError('transport="aiohttp" is not installed: pip install "embedbatch[fast]"')
+        self._transport = httpx.ASGITransport(app=app) if app is not None else transport
 
     @property
     def is_closed(self) -> bool:
         """True once nothing can be sent any more."""
-        return self._is_closed or self._client.is_closed
+        return self._is_closed or (self._client is not None and self._client.is_closed)
 
-    async def send(self, body: bytes, *, max_reply: int) -> Reply:
+    @property
+    def name(self) -> str:
+        """What carries the requests, as far as can be told before the first is sent."""
+        if not self._owns_client:
+            return "http_client"
+        chosen = self._choose()
+        return chosen if isinstance(chosen, str) else type(chosen).__name__
+
+    def _choose(self) -> httpx.AsyncBaseTransport | TransportName:
+        """Which transport to use."""
+        if self._transport is not None:
+            return self._transport
+        is_fast = _is_installed("httpx_aiohttp") and not _is_on_trio() and _proxy_for(self._url) is None
+        return "aiohttp" if is_fast else "httpx"
+
+    def _connect(self) -> httpx.AsyncClient:
+        """The client. It is made in the event loop that is to use it: before, nobody knows which that is."""
+        if self._client is None:
+            verify = self._url.scheme == "https"  # without TLS there is nothing to verify: reading the CAs takes 80 ms
+            transport = self._choose()
+            if transport == "aiohttp":
+                from .fast import FastTransport
+
+                if _is_on_trio():
+                    raise ConfigurationError('transport="aiohttp" runs on asyncio only; this is trio')
+                transport = FastTransport(
+                    verify=verify,
+                    proxy=_proxy_for(self._url),
+                    max_connections=self._max_connections,
+                    keepalive=KEEPALIVE,
+                )
+            self._client = httpx.AsyncClient(
+                transport=None if isinstance(transport, str) else transport,
+                verify=verify,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: they are of no use here
+                limits=httpx.Limits(
+                    max_connections=self._max_connections,
+                    max_keepalive_connections=self._max_connections,
+                    keepalive_expiry=KEEPALIVE,
+                ),
+            )
+        return self._client
+
+    async def send(self, content: bytes, body: Body, *, max_reply: int) -> Reply:
         """
-        POST *body*; return whatever the server replied, unless a good reply has *max_reply* bytes or more.
+        POST *content*; return whatever the server replied, unless a good reply has *max_reply* bytes or more.
+
+        Its *body* is taken in as it comes, and is closed then.
 
         A connection that was kept alive, and ends before the head of the reply has come, is replaced by a new one.
 
@@ -106,8 +151,8 @@ class Transport:
         started_at = anyio.current_time()
         try:
             with anyio.fail_after(self._attempt_timeout):
-                response, headers_at = await self._post_afresh(body)
-                reply = await self._read(response, max_reply)
+                response, headers_at = await self._post_afresh(content)
+                await self._read(response, body, max_reply)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
             raise ConnectionFailedError(f"no connection to {self._url.host}: {_describe(error)}") from error
         except (TimeoutError, httpx.TimeoutException) as error:
@@ -120,30 +165,31 @@ class Transport:
         except (httpx.TransportError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise ConnectionLostError(f"the connection to {self._url.host} broke: {_describe(error)}") from error
         seconds = anyio.current_time() - started_at
-        return Reply(response.status_code, response.headers, reply, headers_at - started_at, seconds)
+        return Reply(response.status_code, response.headers, headers_at - started_at, seconds)
 
-    async def _post_afresh(self, body: bytes) -> tuple[httpx.Response, float]:
+    async def _post_afresh(self, content: bytes) -> tuple[httpx.Response, float]:
         """Send the request, over a new connection if the ones that were kept alive turn out to be closed."""
         for _ in range(self._max_connections):
             with contextlib.suppress(_StaleConnectionError):
-                return await self._post(body)
-        return await self._post(body)
+                return await self._post(content)
+        return await self._post(content)
 
-    async def _post(self, body: bytes) -> tuple[httpx.Response, float]:
+    async def _post(self, content: bytes) -> tuple[httpx.Response, float]:
         """Send the request; return the response, whose body is still to be read, and the time."""
+        client = self._connect()
         connection = _Connection()
-        request = self._client.build_request(
+        request = client.build_request(
             "POST",
             self._url,
-            content=body,
+            content=content,
             headers=self._headers,
             timeout=self._phases,
             extensions={"trace": connection.trace},
         )
-        request.stream = _Content(body)
+        request.stream = _Content(content)
         try:
             # Redirects are never followed: they would carry the key and the texts elsewhere.
-            response = await self._client.send(request, stream=True, follow_redirects=False)
+            response = await client.send(request, stream=True, follow_redirects=False)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
             garbage = isinstance(error, httpx.RemoteProtocolError) and not str(error).startswith("Server disconnected")
             if connection.was_kept_alive and not garbage:
@@ -151,17 +197,14 @@ class Transport:
             raise
         return response, anyio.current_time()
 
-    async def _read(self, response: httpx.Response, max_reply: int) -> bytes:
+    async def _read(self, response: httpx.Response, body: Body, max_reply: int) -> None:
         failed = not response.is_success
         max_size = MAX_ERROR_BODY if failed else max_reply
-        parts = []
-        size = 0
         try:
             with anyio.CancelScope() as enough:
                 async for part in response.aiter_bytes():
-                    parts.append(part)
-                    size += len(part)
-                    if size >= max_size:
+                    body.feed(part)
+                    if body.size >= max_size:
                         enough.cancel()  # leaving the loop would leave httpx's generators open, which trio resents
             _cut_off_surplus(response)
         except httpx.DecodingError:
@@ -170,13 +213,11 @@ class Transport:
             # What the status and the headers say is worth more than the text.
         finally:
             await response.aclose()
-        if size >= max_size and not failed:
+        if body.size >= max_size and not failed:
             raise MalformedReplyError(f"expected a reply of less than {max_reply:,} bytes, got more")
-        # response.content would do the same with a third more time: it decodes and joins twice.
-        reply = b"".join(parts)
-        if failed or b'"data"' not in reply:  # an error in disguise
-            reply = self._redact(reply[:MAX_ERROR_BODY])
-        return reply
+        text = body.close()
+        if failed or b'"data"' not in text:  # an error in disguise
+            body.text = self._redact(text[:MAX_ERROR_BODY])
 
     def _redact(self, body: bytes) -> bytes:
         """An error that echoes the key must not carry it into messages and logs."""
@@ -185,7 +226,7 @@ class Transport:
     async def aclose(self) -> None:
         """Close the connections, unless the client is the caller's."""
         self._is_closed = True
-        if self._owns_client:
+        if self._owns_client and self._client is not None:
             await self._client.aclose()
 
 
@@ -241,6 +282,24 @@ class _Content(httpx.AsyncByteStream):
         if not self._left:
             raise StopAsyncIteration
         return self._left.pop()
+
+
+def _is_installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _is_on_trio() -> bool:
+    """True in trio; outside of any event loop asyncio is taken to be the one to come."""
+    trio = sys.modules.get("trio")
+    return trio is not None and trio.lowlevel.in_trio_run()
+
+
+def _proxy_for(url: httpx.URL) -> str | None:
+    """The proxy that the environment names for *url*."""
+    proxies = urllib.request.getproxies()
+    if urllib.request.proxy_bypass(url.host):
+        return None
+    return proxies.get(url.scheme) or proxies.get("all")
 
 
 def _read_url(url: str) -> httpx.URL:

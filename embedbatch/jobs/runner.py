@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import anyio
 from anyio.from_thread import start_blocking_portal
 
+from ..blocking import loop_options
 from ..embedder import Embedder
 from ..errors import ConfigurationError, RunStoppedError
 from ..settings import OnOutage
@@ -158,7 +159,7 @@ def run_blocking(
             )
 
     # A loop in a thread of its own: a notebook's is running already.
-    with start_blocking_portal() as portal:
+    with start_blocking_portal(backend_options=loop_options()) as portal:
         return portal.call(run_and_close)
 
 

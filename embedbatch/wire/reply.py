@@ -8,20 +8,18 @@ that the good rows, whose alignment is proven, are kept.
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
-import pybase64
 
 from ..errors import DimensionsError, InvalidReplyError, MalformedReplyError
 from ..values import Vectors
+from .body import FLOAT32, Body, excerpt, unpack
 
 
-class _Item(msgspec.Struct):
+class _Item(msgspec.Struct, gc=False):  # nothing in it can refer back to it
     embedding: msgspec.Raw
     index: int | None = None
 
@@ -42,6 +40,8 @@ _decode_floats = msgspec.json.Decoder(list[float]).decode
 _decode_floats_and_nulls = msgspec.json.Decoder(list[float | None]).decode
 _decode_text = msgspec.json.Decoder(str).decode
 
+_MUCH = 2_000_000  # bytes of vectors as text, which take about 10 ms
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -58,9 +58,9 @@ class Decoded:
     total_tokens: int | None
 
 
-def decode(body: bytes, *, inputs: int, dimensions: int | None, request_id: str | None = None) -> Decoded:
+def decode(body: Body, *, dimensions: int | None, request_id: str | None = None) -> Decoded:
     """
-    Decode the reply to a request with *inputs* inputs.
+    Decode the *body* of a reply, which is closed.
 
     *dimensions* is the size every vector must have, ``None`` before it is known: the first one tells then.
 
@@ -69,38 +69,32 @@ def decode(body: bytes, *, inputs: int, dimensions: int | None, request_id: str 
     and :class:`DimensionsError` when the vectors have another size.
     """
     try:
-        reply = _decode_body(body)
+        reply = _decode_body(body.text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedReplyError(
-            f"expected an embeddings reply, got {_excerpt(body)}: {error}", status=200, request_id=request_id
+            f"expected an embeddings reply, got {excerpt(body.text)}: {error}", status=200, request_id=request_id
         ) from error
     items = reply.data
-    if len(items) != inputs:
+    if len(items) != body.inputs:
         raise InvalidReplyError(
-            f"expected {inputs:,} embeddings, got {len(items):,} - at $.data", status=200, request_id=request_id
+            f"expected {body.inputs:,} embeddings, got {len(items):,} - at $.data", status=200, request_id=request_id
         )
     order = _order([item.index for item in items], request_id)
-    escaped = b"\\" in body  # a JSON writer may escape the slashes of base64
-    with np.errstate(over="ignore"):  # a number too large for float32 becomes inf, which is found below
-        rows = [_row(item.embedding, escaped) for item in items]
-    size = dimensions or next((len(row) for row in rows if not isinstance(row, str)), 0)
-    for number, row in enumerate(rows):  # before memory is taken for as many rows of that size
-        if not isinstance(row, str) and len(row) != size:
-            raise DimensionsError(
-                f"expected vectors of {size:,} numbers, got {len(row):,} - at $.data[{number}].embedding",
-                status=200,
-                request_id=request_id,
-            )
-    vectors = np.full((inputs, size), np.nan, np.float32)
-    bad_rows = {}
-    for at, row in zip(order, rows, strict=True):
-        if isinstance(row, str):
-            bad_rows[at] = row
-        else:
-            vectors[at] = row
+    embeddings = [bytes(item.embedding) for item in items]
+    vectors = body.vectors() if embeddings == body.marks else None
+    if vectors is not None and vectors.shape[1] == (dimensions or vectors.shape[1]):
+        bad_rows: dict[int, str] = {}
+        vectors = _in_order(vectors, order)
+    else:
+        vectors, bad_rows = _read_rows(embeddings, body, order, dimensions, request_id)
     _check_numbers(vectors, bad_rows)
     prompt_tokens, total_tokens = _usage(reply.usage)
     return Decoded(vectors, bad_rows, prompt_tokens, total_tokens)
+
+
+def is_slow(body: Body) -> bool:
+    """True if decoding *body* takes so long, some 10 ms or more, that an event loop should not wait for it."""
+    return len(body.text) > _MUCH
 
 
 def _order(indexes: Sequence[int | None], request_id: str | None) -> Sequence[int]:
@@ -109,7 +103,9 @@ def _order(indexes: Sequence[int | None], request_id: str | None) -> Sequence[in
     if all(index is None for index in indexes):
         return expected
     order = [index for index in indexes if index is not None]
-    if len(order) == len(indexes) and (order == list(expected) or sorted(order) == list(expected)):
+    if order == list(expected):
+        return expected
+    if len(order) == len(indexes) and sorted(order) == list(expected):
         return order
     shown = ", ".join("none" if index is None else str(index) for index in indexes[:8])
     raise InvalidReplyError(
@@ -120,21 +116,51 @@ def _order(indexes: Sequence[int | None], request_id: str | None) -> Sequence[in
     )
 
 
-def _row(embedding: msgspec.Raw, escaped: bool) -> npt.NDArray[np.float32] | str:
-    """One vector, or what is wrong with it."""
-    raw = memoryview(embedding)
+def _in_order(vectors: Vectors, order: Sequence[int]) -> Vectors:
+    if isinstance(order, range):
+        return vectors
+    arranged = np.empty_like(vectors)
+    arranged[order] = vectors
+    return arranged
+
+
+def _read_rows(
+    embeddings: Sequence[bytes], body: Body, order: Sequence[int], dimensions: int | None, request_id: str | None
+) -> tuple[Vectors, dict[int, str]]:
+    """The vectors one by one, in the order of the batch, NaN where one is bad; and what is bad."""
+    numbers = {mark: number for number, mark in enumerate(body.marks)}
+    with np.errstate(over="ignore"):  # a number too large for float32 becomes inf, which is found later
+        rows = [body.vector(numbers[raw]) if raw in numbers else _read_row(raw) for raw in embeddings]
+    nbytes = 4 * dimensions if dimensions else next((len(row) for row in rows if isinstance(row, bytes)), 0)
+    for number, row in enumerate(rows):  # before memory is taken for as many rows of that size
+        if isinstance(row, bytes) and len(row) != nbytes:
+            raise DimensionsError(
+                f"expected vectors of {nbytes // 4:,} numbers, got {len(row) // 4:,} - at $.data[{number}].embedding",
+                status=200,
+                request_id=request_id,
+            )
+    vectors = np.full((len(rows), nbytes // 4), np.nan, np.float32)
+    bad_rows = {}
+    for at, row in zip(order, rows, strict=True):
+        if isinstance(row, str):
+            bad_rows[at] = row
+        else:
+            vectors[at] = np.frombuffer(row, FLOAT32)
+    return vectors, bad_rows
+
+
+def _read_row(raw: bytes) -> bytes | str:
+    """The bytes of one vector's float32 numbers, or what is wrong with it."""
     try:
         if raw[0] == 0x22:  # a quote: base64
-            text = _decode_text(raw).encode() if escaped else raw[1:-1]
-            packed = pybase64.b64decode(text, validate=True)
-            return np.frombuffer(packed, "<f4") if packed else "an empty vector"
+            return unpack(_decode_text(raw).encode())
         numbers = _decode_numbers(raw)
-        return np.array(numbers, np.float32) if numbers else "an empty vector"
-    except (msgspec.DecodeError, binascii.Error, ValueError) as error:
-        return f"{_excerpt(bytes(raw[:80]))}: {error}"
+        return np.array(numbers, FLOAT32).tobytes() if numbers else "an empty vector"
+    except (msgspec.DecodeError, ValueError) as error:
+        return f"{excerpt(raw)}: {error}"
 
 
-def _decode_numbers(raw: memoryview) -> list[float] | list[float | None]:
+def _decode_numbers(raw: bytes) -> list[float] | list[float | None]:
     try:
         return _decode_floats(raw)
     except msgspec.ValidationError:  # NaN reaches JSON as null
@@ -163,8 +189,3 @@ def _usage(raw: msgspec.Raw) -> tuple[int | None, int | None]:
 
 def _count(tokens: float | None) -> int | None:
     return int(tokens) if tokens is not None and 1 <= tokens < 2**53 else None  # more is no count of anything
-
-
-def _excerpt(body: bytes) -> str:
-    shown = body[:80].decode("utf-8", "replace")
-    return repr(shown + "…" if len(body) > 80 else shown) if body else "an empty body"

@@ -13,12 +13,25 @@ import respx
 from embedbatch import Embedder, Retries
 from embedbatch.testing import ScriptedServer
 
+from . import raw
 from .asking import reply
 from .loopback import serve_in_a_thread
 
 MakeEmbedder: TypeAlias = Callable[..., Embedder]
 
 URL = "https://api.test/v1/embeddings"
+
+
+@pytest.fixture(params=raw.CARRIERS)
+def every_transport(request: pytest.FixtureRequest) -> Iterator[str]:
+    """
+    Run the test that asks for this with each transport, on each event loop that it runs on, in real time.
+
+    The value is the name of the event loop.
+    """
+    backend, raw.over = raw.CARRIERS[request.param]
+    yield backend
+    raw.over = None
 
 
 @pytest.fixture

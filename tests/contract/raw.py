@@ -34,6 +34,12 @@ CERTIFICATE = AUTHORITY.issue_cert("127.0.0.1")
 DIMENSIONS = 8
 OK = b"HTTP/1.1 200 OK\r\n"
 TEXTS = ["first", "second 🌊", "third"]
+CARRIERS = {
+    "aiohttp on asyncio": ("asyncio", "aiohttp"),
+    "httpx on asyncio": ("asyncio", "httpx"),
+    "httpx on trio": ("trio", "httpx"),
+}
+over: str | None = None  # the transport that the running test is for: see `every_transport`
 QUICK = Retries(max_attempts=2, initial_wait=0.001)
 
 
@@ -170,5 +176,5 @@ async def serve_raw(*misdeeds: Misdeed, tls: bool = False) -> AsyncIterator[RawS
 
 def connect(server: RawServer, **options: object) -> Embedder:
     """An embedder that talks to *server*, and tries twice."""
-    defaults = {"base_url": server.base_url, "timeout": 10.0, "retries": QUICK, "rng": Random(7)}
+    defaults = {"base_url": server.base_url, "timeout": 10.0, "retries": QUICK, "rng": Random(7), "transport": over}
     return Embedder("test-model", **{**defaults, **options})  # type: ignore[arg-type]

@@ -11,10 +11,11 @@ import pytest
 
 from embedbatch import ConnectionFailedError, Embedder
 
+from . import raw
 from .asking import stopped_by
 from .raw import AUTHORITY, QUICK, TEXTS, Misdeed, connect, listen, serve_raw, vectors_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_backends")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("every_transport")]
 
 
 async def test_tls_to_a_port_without_it_is_a_failed_connection() -> None:
@@ -27,7 +28,7 @@ async def test_tls_to_a_port_without_it_is_a_failed_connection() -> None:
 
     async with (
         listen(speak_plainly) as port,
-        Embedder("test-model", base_url=f"https://127.0.0.1:{port}/v1", retries=QUICK) as embedder,
+        Embedder("test-model", base_url=f"https://127.0.0.1:{port}/v1", retries=QUICK, transport=raw.over) as embedder,
     ):
         (failure,) = await stopped_by(embedder, ["a"])
 
@@ -44,7 +45,11 @@ async def test_a_handshake_that_does_not_end_is_a_failed_connection() -> None:
     async with (
         listen(listen_only) as port,
         Embedder(
-            "test-model", base_url=f"https://127.0.0.1:{port}/v1", timeout=httpx.Timeout(0.1), retries=QUICK
+            "test-model",
+            base_url=f"https://127.0.0.1:{port}/v1",
+            timeout=httpx.Timeout(0.1),
+            retries=QUICK,
+            transport=raw.over,
         ) as embedder,
     ):
         (failure,) = await stopped_by(embedder, ["a"])

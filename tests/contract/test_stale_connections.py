@@ -21,9 +21,10 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from embedbatch import AttemptFailed, Embedder, Embeddings, Event, Limits, Retries, RunStoppedError
 
+from . import raw
 from .raw import listen, read_body, right_reply, vectors_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_backends")]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("every_transport")]
 
 TEXTS = ["first", "second 🌊", "third"]
 
@@ -81,7 +82,13 @@ async def balance(*, keeps: Callable[[int], int] | int = 1, ends: str) -> AsyncI
 def connect(balancer: Balancer, events: list[Event], **options: object) -> Embedder:
     """An embedder whose retries wait 20 s: a test that needs one would not end in time."""
     patient = Retries(max_attempts=2, initial_wait=20.0)
-    defaults = {"base_url": balancer.base_url, "timeout": 10.0, "retries": patient, "rng": Random(7)}
+    defaults = {
+        "base_url": balancer.base_url,
+        "timeout": 10.0,
+        "retries": patient,
+        "rng": Random(7),
+        "transport": raw.over,
+    }
     return Embedder("test-model", observe=events.append, **{**defaults, **options})  # type: ignore[arg-type]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
+from embedbatch.wire.body import Body
 from embedbatch.wire.reply import Decoded, decode
 
 Matrix = npt.NDArray[np.float32]
@@ -48,7 +49,11 @@ def reply(rows: Any, **more: Any) -> bytes:
 
 
 def read(data: bytes, inputs: int = 1, dimensions: int | None = None) -> Decoded:
-    return decode(data, inputs=inputs, dimensions=dimensions, request_id="req_1")
+    """Decode what comes in one part."""
+    came = Body(inputs)
+    came.feed(data)
+    came.close()
+    return decode(came, dimensions=dimensions, request_id="req_1")
 
 
 def bits(vectors: Matrix) -> list[list[int]]:

@@ -40,7 +40,7 @@ from .replying import VECTORS, bits, body, item, packed, read, reply
         ([[1.0, 2.0, 3.0]], "got `array`"),
         (["1.0", "2", "3"], "got `str`"),
         ([True, False, True], "got `bool`"),
-        ("AAAAAAA=", "buffer size must be a multiple of element size"),
+        ("AAAAAAA=", "not a whole number of float32 numbers"),
         ("AAAAAAA", "Non-base64 digit found"),
         ("not base64!!", "Non-base64 digit found"),
         ("_-__AAAA", "Non-base64 digit found"),

@@ -6,6 +6,7 @@ The flow, and where it lives:
     read → plan (count, chunk, pack) ┃→ N workers (wait for capacity → send → judge → decode) → store → assemble
 
     embedder, blocking     the doors: Embedder, and embed() for scripts
+    singles, rounds        single calls that share a run
     pipeline               the flow
     plan                   documents → batches
     wire                   batches ↔ bytes: request, reply, fault

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import anyio.lowlevel
 
-from . import local, pipeline
+from . import pipeline
 from .assemble.collector import Collector
 from .dispatch.account import Account
 from .dispatch.limiter import Limiter
@@ -21,7 +21,7 @@ from .endpoints import Endpoint, Model
 from .errors import ConfigurationError, FailedDocumentsError, InvalidInputError, RunStoppedError
 from .events import DocumentCut, DocumentRepaired, Event, Observe, observe_nothing
 from .plan.chunker import Chunker
-from .plan.inputs import Inputs, read_inputs
+from .plan.inputs import Inputs, read_input, read_inputs
 from .plan.packer import Caps, Packer
 from .plan.tokens import LazyTokenizer, Tokenizer, as_tokenizer, cl100k_base
 from .results import Results
@@ -36,8 +36,10 @@ from .settings import (
     OnOutage,
     Retries,
     Surrogates,
+    TransportName,
     check_choice,
 )
+from .singles import Singles
 from .stats import Capacity, Stats, Tally
 from .store import NoStore, Store
 from .values import Content, Cut, Document, Embeddings, Id, Vector
@@ -68,7 +70,9 @@ class Embedder:
     Embedders for the same endpoint, key and model share one *limiter*: ``Embedder(…, limiter=other.limiter)``.
 
     *tokenizer* is a ``tiktoken.Encoding`` or a :class:`Tokenizer` for models whose tokenizer is not known.
-    *transport* (an ``httpx.AsyncBaseTransport``), *store*, *observe* and *rng* are seams.
+    *transport* is ``"httpx"``, ``"aiohttp"`` (the faster one, of ``embedbatch[fast]``) or an
+    ``httpx.AsyncBaseTransport``; without it aiohttp is used where it is installed, on asyncio and without a proxy in
+    the environment. *http_client*, *store*, *observe* and *rng* are seams.
 
     Use it in one event loop (asyncio or trio), from as many tasks as you like; close it, or use ``async with``.
 
@@ -87,7 +91,7 @@ class Embedder:
         default_headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, object] | None = None,
         http_client: httpx.AsyncClient | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx.AsyncBaseTransport | TransportName | None = None,
         endpoint: Endpoint | None = None,
         endpoints: Sequence[Endpoint] | None = None,
         limiter: Limiter | None = None,
@@ -117,8 +121,7 @@ class Embedder:
             count_tokens=count_tokens,
             **input_limits(targets, max_input_tokens),
         )
-        self._limits, self._retries = limits, retries
-        self._store, self._tally = store or NoStore(), Tally()
+        self._limits, self._retries, self._store, self._tally = limits, retries, store or NoStore(), Tally()
         self._observers = (self._tally.observe, observe)
         self._sender = Wiring(
             dimensions=dimensions,
@@ -135,6 +138,7 @@ class Embedder:
         ).connect(targets, limiter)
         self._router = self._sender.router
         self._loop: object = None  # where it was first used, and stays
+        self._singles = Singles(self._urgent_parts, dimensions=self.dimensions)
 
     @property
     def limiter(self) -> Limiter:
@@ -169,17 +173,16 @@ class Embedder:
         """
         Embed one text, such as a query, ahead of bulk work on the same embedder.
 
-        Returns its vector: float32, shape (dimensions,). Raises the document's own error if it fails; with
-        ``long_input="chunks"`` a text that would have several vectors is too long.
+        A lone call goes at once. Calls that come while others are under way share the next request, and equal texts
+        one place in it; a call waits for that no longer than 0.05 s, unless there is no capacity. Cancelling one call
+        does not disturb the others.
+
+        Returns its vector: float32, shape (dimensions,). Raises the document's own error if it fails, and
+        :class:`RunStoppedError` when going on could not help; with ``long_input="chunks"`` a text that would have
+        several vectors is too long.
         """
-        chunker = self._chunker
-        if chunker.long_input == "chunks":
-            chunker = replace(chunker, long_input="error")
-        embeddings = await self._embed([text], self._account(urgent=True), "collect", chunker)
-        if embeddings.failures:
-            raise embeddings.failures[0].error
-        vector: Vector = embeddings.vectors[0]
-        return vector
+        self._settle_in_loop()
+        return await self._singles.embed(read_input(text))
 
     async def _embed(
         self, documents: list[Any], account: Account, on_failure: OnFailure, chunker: Chunker
@@ -240,7 +243,9 @@ class Embedder:
         return self._tally.stats(tuple(_capacity(route) for route in self._router.routes))
 
     async def aclose(self) -> None:
-        """Close the connections. An ``http_client`` that was handed in stays open."""
+        """End single calls, and close the connections. An ``http_client`` that was handed in stays open."""
+        if self._loop == anyio.lowlevel.current_token():  # elsewhere nothing of it can be waited for
+            await self._singles.aclose()
         for route in self._router.routes:
             await route.transport.aclose()
 
@@ -254,7 +259,7 @@ class Embedder:
 
     def __repr__(self) -> str:
         names = ", ".join(route.name for route in self._router.routes)
-        return f"<Embedder {self.model!r} at {names}, {self.limiter!r}>"
+        return f"<Embedder {self.model!r} at {names} over {self._router.routes[0].transport.name}, {self.limiter!r}>"
 
     def _account(self, *, on_outage: OnOutage = "stop", **options: Any) -> Account:
         check_choice("on_outage", on_outage, OnOutage)
@@ -276,6 +281,12 @@ class Embedder:
             store=self._store,
             observe=observe,
         )
+
+    def _urgent_parts(self) -> pipeline.Parts:
+        chunker = self._chunker
+        if chunker.long_input == "chunks":
+            chunker = replace(chunker, long_input="error")
+        return self._parts(self._account(urgent=True), chunker, self._observe, ordered=False)
 
     def _settle_in_loop(self) -> None:
         """Connections belong to the event loop that made them."""
@@ -341,5 +352,11 @@ def _tokenizer(given: object, model: Model) -> Tokenizer | None:
     if model.tokenizer == "cl100k_base":
         return cl100k_base()
     if model.tokenizer == "local":
-        return LazyTokenizer("local", lambda: local.load().tokenizer, overhead=1)
+        return LazyTokenizer("local", _local_tokenizer, overhead=1)
     return None
+
+
+def _local_tokenizer() -> Tokenizer:
+    from .local import load
+
+    return load().tokenizer

@@ -42,16 +42,32 @@ def read_inputs(inputs: Inputs) -> list[Content | Document]:
     return documents
 
 
+def read_input(given: Content | Document) -> Document:
+    """
+    *given* as a document that can be compared and looked up, with an id: without one of its own it is 0.
+
+    Raises :class:`InvalidInputError`, a ``TypeError``, if it is neither a text nor a token array.
+    """
+    content, id = (given.content, given.id) if isinstance(given, Document) else (given, None)
+    if not isinstance(content, str):
+        content = tuple(_tokens(content, "", ""))
+    return Document(content, 0 if id is None else id)
+
+
 def _check(document: object, position: int) -> None:
     content = document.content if isinstance(document, Document) else document
-    if isinstance(content, str):
-        return
+    if not isinstance(content, str):
+        _tokens(content, f" - at [{position}]", f"[{position}]")
+
+
+def _tokens(content: object, where: str, path: str) -> Sequence[Any]:
     tokens = token_sequence(content)
     if tokens is None:
-        raise InvalidInputError(f"expected a text or a token array, got {kind_of(content)} - at [{position}]")
+        raise InvalidInputError(f"expected a text or a token array, got {kind_of(content)}{where}")
     for at, token in enumerate(tokens):
         if not is_token(token):
-            raise InvalidInputError(f"expected a token id, got {kind_of(token)} - at [{position}][{at}]")
+            raise InvalidInputError(f"expected a token id, got {kind_of(token)} - at {path}[{at}]")
+    return tokens
 
 
 _BYTES: TypeAlias = bytes | bytearray | memoryview  # they iterate over ints, and are no token ids

@@ -7,7 +7,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from embedbatch import Embedder, Limits
+from embedbatch import Embedder, Limits, RunStoppedError
 from embedbatch.testing import ScriptedServer
 
 pytestmark = pytest.mark.asyncio
@@ -62,3 +62,52 @@ async def test_calls_in_a_task_group_share_the_embedder() -> None:
         expected = [server.vector_of(f"text {number}"), server.vector_of(f"again {number}")]
         np.testing.assert_array_equal(call.result().vectors, expected)
     assert server.max_in_flight == 2
+
+
+async def test_an_embedder_is_entered_and_left_in_different_tasks() -> None:
+    """As by fixtures: what single calls share belongs to no task that could have ended since."""
+    server = ScriptedServer(latency=0.01)
+    embedder = connect(server)
+    before = asyncio.all_tasks()
+
+    await asyncio.create_task(embedder.__aenter__())
+    first = await asyncio.create_task(embedder.embed_one("a"))
+    second = await embedder.embed_one("b")
+    await asyncio.create_task(embedder.__aexit__(None, None, None))
+
+    np.testing.assert_array_equal([first, second], [server.vector_of("a"), server.vector_of("b")])
+    assert asyncio.all_tasks() == before
+
+
+async def test_single_calls_that_are_cancelled_leave_no_task() -> None:
+    """Cancelled by wait_for, one with a shared request in flight and one whose text waits to go: no task is left."""
+    before = asyncio.all_tasks()
+    server = ScriptedServer(latency=60.0)
+
+    async with connect(server) as embedder:
+        calls = [asyncio.wait_for(embedder.embed_one(f"text {n}"), 0.03) for n in range(10)]
+        late = asyncio.create_task(embedder.embed_one("late"))
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+        assert asyncio.all_tasks() == before
+
+    assert {type(result) for result in results} == {TimeoutError}
+    assert server.in_flight == 0
+
+
+async def test_a_call_whose_shared_task_is_cancelled_does_not_hang() -> None:
+    """Somebody cancels every task but the caller's, as a loop does that ends: the caller gets an error."""
+    mine = asyncio.current_task()
+
+    async def cancel_the_others() -> None:
+        await asyncio.sleep(0.01)
+        for task in asyncio.all_tasks() - {mine, asyncio.current_task()}:
+            task.cancel()
+
+    async with connect(ScriptedServer(latency=60.0)) as embedder:
+        helper = asyncio.create_task(cancel_the_others())
+        with pytest.raises(RunStoppedError, match="its task was cancelled"):
+            await embedder.embed_one("a")
+        await helper

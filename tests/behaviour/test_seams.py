@@ -139,7 +139,7 @@ async def test_a_repr_tells_the_state_and_no_secret(server: ScriptedServer, make
         await embedder.embed(["a"])
 
     limiter = "<Limiter open, 0 of 4 in flight, 0 waiting>"
-    assert repr(embedder) == f"<Embedder 'test-model' at openai-compatible, {limiter}>"
+    assert repr(embedder) == f"<Embedder 'test-model' at openai-compatible over ScriptedServer, {limiter}>"
 
 
 async def test_a_key_that_a_server_echoes_does_not_come_out(

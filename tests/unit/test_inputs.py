@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedbatch.errors import InvalidInputError
-from embedbatch.plan.inputs import read_inputs
+from embedbatch.plan.inputs import read_input, read_inputs
 from embedbatch.values import Document
 
 
@@ -202,3 +202,28 @@ def test_bools_and_floats_are_no_tokens(inputs: Any) -> None:
     """A list of bools or floats is not a token array: the first of them is refused as a document."""
     with pytest.raises(TypeError, match=r"expected a text or a token array, got (bool|float) - at \[0\]"):
         read_inputs(inputs)
+
+
+@pytest.mark.parametrize("tokens", [[1, 2], (1, 2), range(1, 3), array.array("L", [1, 2]), np.array([1, 2])])
+def test_one_input_is_equal_to_others_with_the_same_content(tokens: Any) -> None:
+    """Read as one document, token arrays of every kind are equal and have one hash; so are texts; the id is 0."""
+    assert {read_input(tokens), read_input(Document(tokens))} == {Document((1, 2), 0)}
+    assert {read_input("1"), read_input(np.str_("1"))} == {Document("1", 0)}
+    assert read_input(Document("1", id="x")) == Document("1", "x")
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (None, "expected a text or a token array, got None"),
+        (5, "expected a text or a token array, got int"),
+        (b"bytes", "expected a text or a token array, got bytes"),
+        (["text"], r"expected a token id, got str - at \[0\]"),
+        (Document([1, True]), r"expected a token id, got bool - at \[1\]"),
+    ],
+)
+def test_one_input_that_is_no_document_is_refused(item: Any, message: str) -> None:
+    """The TypeError says what came, and where in a token array."""
+    with pytest.raises(TypeError, match=f"^{message}$") as raised:
+        read_input(item)
+    assert isinstance(raised.value, InvalidInputError)

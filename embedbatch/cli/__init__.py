@@ -4,6 +4,7 @@ The command line: flags → the public API, progress, reports.
     embedbatch run SOURCE -o DEST     a corpus file in, vectors out
     embedbatch search DEST "query"    the nearest documents
     embedbatch demo                   a real corpus, embedded and searched
+    embedbatch bench                  the batch size and the requests in flight that serve an endpoint best
 """
 
 from __future__ import annotations

@@ -38,6 +38,16 @@ OnOutage = Annotated[str, typer.Option(help="When the endpoint is away.", metava
 SpendTokens = Annotated[int | None, typer.Option("--max-spend-tokens", help="Stop before more are spent.")]
 NoTokens = Annotated[bool, typer.Option("--no-tokens", help="Do not count the tokens of each document.")]
 
+BatchSizes = Annotated[str, typer.Option(help="Inputs in a request, to try.", metavar="N,N,…")]
+InFlight = Annotated[str, typer.Option(help="Requests at once, to try.", metavar="N,N,…")]
+MaxRequests = Annotated[int, typer.Option(help="Send no more requests.", min=1)]
+MaxTokens = Annotated[int, typer.Option(help="Spend no more tokens.", min=1)]
+TextBytes = Annotated[int, typer.Option(help="Of each text that is made up.", min=1)]
+TextSource = Annotated[Path | None, typer.Option("--source", metavar="FILE", help="Take the texts from a corpus.")]
+Seed = Annotated[int | None, typer.Option(help="For the same texts again. (default: new ones)")]
+Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curves into a .png file.")]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers to a file.")]
+
 
 @app.command()
 def run(
@@ -119,3 +129,44 @@ def demo(
 
         if not show(output):
             raise typer.Exit(DOCUMENTS_FAILED)
+
+
+@app.command()
+def bench(
+    model: Model = "text-embedding-3-small",
+    base_url: BaseUrl = None,
+    dimensions: Dimensions = None,
+    max_requests: MaxRequests = 1_000,
+    max_tokens: MaxTokens = 1_000_000,
+    batch_sizes: BatchSizes = "1,4,16,64,256",
+    in_flight: InFlight = "1,2,4,8,16,32",
+    text_bytes: TextBytes = 200,
+    source: TextSource = None,
+    text_column: TextColumn = "text",
+    seed: Seed = None,
+    plot: Plot = None,
+    json: Json = None,
+) -> None:
+    """
+    Find the batch size and the requests in flight that serve an endpoint best, within a budget.
+
+    The key is taken from OPENAI_API_KEY. It costs tokens: at most --max-tokens, and less where it can stop early.
+    """
+    with outcome():
+        from .bench import bench as sweep
+        from .bench import read_numbers
+
+        sweep(
+            model,
+            options={"base_url": base_url, "dimensions": dimensions},
+            batch_sizes=read_numbers("--batch-sizes", batch_sizes),
+            in_flight=read_numbers("--in-flight", in_flight),
+            max_requests=max_requests,
+            max_tokens=max_tokens,
+            text_bytes=text_bytes,
+            source=source,
+            text_column=text_column,
+            seed=seed,
+            plot=plot,
+            json_file=json,
+        )

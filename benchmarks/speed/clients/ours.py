@@ -1,0 +1,46 @@
+"""embedbatch, as a user would write it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from embedbatch import Embedder, Limits
+
+from ..case import Case
+from . import Client
+
+DEFAULT_TRANSPORT: Literal["httpx"] = "httpx"
+FAST_TRANSPORT: Literal["aiohttp"] = "aiohttp"
+
+
+class Embedbatch(Client):
+    """One embedder for the whole run."""
+
+    def __init__(self, case: Case, base_url: str) -> None:
+        self._streams = case.client.endswith("stream")
+        self._embedder = Embedder(
+            "bench",
+            base_url=base_url,
+            limits=Limits(max_batch_inputs=case.batch, max_concurrent_requests=case.in_flight),
+            transport=FAST_TRANSPORT if case.client.startswith("embedbatch-fast") else DEFAULT_TRANSPORT,
+        )
+
+    async def embed(self, texts: Sequence[str]) -> Any:
+        if self._streams:
+            async with self.stream(texts) as results:
+                return [result.vector async for result in results]
+        return (await self._embedder.embed(texts)).vectors
+
+    async def embed_one(self, text: str) -> Any:
+        return await self._embedder.embed_one(text)
+
+    def stream(self, texts: Any) -> Any:
+        return self._embedder.stream(texts)
+
+    async def aclose(self) -> None:
+        await self._embedder.aclose()
+
+
+def make(case: Case, base_url: str) -> Embedbatch:
+    return Embedbatch(case, base_url)

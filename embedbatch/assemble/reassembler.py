@@ -11,7 +11,7 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice, repeat
+from itertools import chain, compress, islice, repeat
 from typing import TypeAlias
 
 import numpy as np
@@ -202,17 +202,19 @@ class Reassembler:
         )
         if self._more_rows:
             block.rows += sum(self._more_rows.pop(position, 0) for position in positions)
-        _fill(block, [*zip(positions, ids, done, strict=True)])
+        block.failures = [each for each in done if isinstance(each, Failure)]
+        if block.failures:
+            ended_well = [isinstance(each, tuple) for each in done]
+            positions = list(compress(positions, ended_well))
+            ids, done = tuple(compress(ids, ended_well)), list(compress(done, ended_well))
+        if done:
+            _fill(block, positions, ids, done)  # type: ignore[arg-type]
         return block
 
 
-def _fill(block: Block, documents: Sequence[tuple[int, Id, _Done | Failure]]) -> None:
-    """Put what became of *documents* into *block*, rows of one array that follow each other as one slice."""
-    block.failures = [done for _, _, done in documents if isinstance(done, Failure)]
-    columns = [(position, id, *done) for position, id, done in documents if isinstance(done, tuple)]
-    if not columns:
-        return
-    positions, ids, arrays, firsts, lasts, tokens, spans = zip(*columns, strict=True)
+def _fill(block: Block, positions: Sequence[int], ids: Sequence[Id], done: Sequence[_Done]) -> None:
+    """Put what is *done* into *block*, rows of one array that follow each other as one slice."""
+    arrays, firsts, lasts, tokens, spans = zip(*done, strict=True)
     rows = list(map(operator.sub, lasts, firsts))
     block.positions = list(chain.from_iterable(map(repeat, positions, rows)))
     block.ids = list(chain.from_iterable(map(repeat, ids, rows)))

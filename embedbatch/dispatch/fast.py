@@ -6,6 +6,8 @@ It takes about half of the processor time that httpx's own transport takes, and 
 
 from __future__ import annotations
 
+import asyncio
+import select
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -17,6 +19,7 @@ import httpx_aiohttp
 from aiohttp.connector import Connection
 
 _BUFFER = 2**20  # bytes of a reply that may wait to be read; at aiohttp's own 64 KiB it stops reading again and again
+_MAX_BYTES = 2**20  # of a body that is handed over as bytes; aiohttp warns above that, where a stream is as good
 _MAX_LINE = 65_536  # bytes of a line in a reply's head, as with httpx
 _MAX_HEADERS = 10_000
 
@@ -64,6 +67,16 @@ class FastTransport(httpx_aiohttp.AiohttpTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request*; the body of the response is still to be read."""
+        if request.url.userinfo:  # httpx has made a header of it; aiohttp refuses to have both
+            request.url = request.url.copy_with(userinfo=b"")
+        if len(request.content) > _MAX_BYTES:
+            request = httpx.Request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                stream=request.stream,
+                extensions=request.extensions,
+            )
         outer = _trace.set(request.extensions.get("trace"))
         try:
             response = await super().handle_async_request(request)
@@ -88,13 +101,16 @@ class _Connector(aiohttp.TCPConnector):
         self._known: weakref.WeakSet[object] = weakref.WeakSet()
 
     def __del__(self, _warnings: Any = None) -> None:
-        """Aiohttp logs an error for what nobody closed. With httpx's own transport the sockets just close."""
+        """With httpx's own transport the sockets just close. Aiohttp would log an error as well."""
+        if not self._closed:
+            self._close()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Connection:  # noqa: ASYNC109 - aiohttp's signature
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
-            if protocol is None or not protocol.should_close:
+            assert protocol is not None
+            if not (protocol.should_close or (protocol in self._known and _has_unread(protocol))):
                 break
             connection.close()
         trace = _trace.get()
@@ -128,6 +144,16 @@ class _Body(httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self._response.close()  # one that was read to its end has given its connection back already
+
+
+def _has_unread(protocol: asyncio.BaseProtocol) -> bool:
+    """True if something has come that the event loop, which was busy, has not seen yet; or the end."""
+    descriptor = protocol.transport.get_extra_info("socket").fileno()  # type: ignore[attr-defined]
+    if not hasattr(select, "poll"):  # on Windows
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _as_httpx(error: BaseException, request: httpx.Request) -> httpx.TransportError:

@@ -117,9 +117,12 @@ class Transport:
 
                 if _is_on_trio():
                     raise ConfigurationError('transport="aiohttp" runs on asyncio only; this is trio')
+                proxy = _proxy_for(self._url)
+                if proxy and not proxy.lower().startswith(("http://", "https://")):
+                    raise ConfigurationError('transport="aiohttp" takes http and https proxies only')
                 transport = FastTransport(
                     verify=verify,
-                    proxy=_proxy_for(self._url),
+                    proxy=proxy,
                     max_connections=self._max_connections,
                     keepalive=KEEPALIVE,
                 )
@@ -297,9 +300,10 @@ def _is_on_trio() -> bool:
 def _proxy_for(url: httpx.URL) -> str | None:
     """The proxy that the environment names for *url*."""
     proxies = urllib.request.getproxies()
-    if urllib.request.proxy_bypass(url.host):
+    if urllib.request.proxy_bypass(url.host) or urllib.request.proxy_bypass(url.netloc.decode()):
         return None
-    return proxies.get(url.scheme) or proxies.get("all")
+    proxy = proxies.get(url.scheme) or proxies.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 def _read_url(url: str) -> httpx.URL:

@@ -36,7 +36,10 @@ class Body:
         self.text = b""
         self.marks: list[bytes] = []
         self.inputs = inputs
+        self._taken = 0  # vectors that were taken out
         self._rows = np.empty((0, 0), np.uint8)
+        self._flat = memoryview(b"")  # all bytes of the rows
+        self._row_bytes = 0
         self._odd: dict[int, bytes | str] = {}  # vectors that fit in no row, and what is wrong with the broken ones
         self._broken: dict[int, bytes] = {}  # the texts of these
         self._parts: list[bytes] = []  # of the skeleton; as long as vectors are taken out, every other is a mark
@@ -52,6 +55,7 @@ class Body:
         at = 0
         while not self._is_plain:
             if self._coming is None:
+                at = self._take_whole(part, view, at) if self._row_bytes else at
                 at = self._find_vector(part, at)
                 if at < 0:
                     return
@@ -70,11 +74,10 @@ class Body:
         self._parts.append(self._between)
         if self._coming is not None:
             self._parts += (b'"', *self._coming)
-        taken = 2 * len(self.marks)
-        left = (*self._parts[:taken:2], *self._parts[taken:], *self._broken.values())
-        if taken and any(b"\\" in part for part in left):  # a JSON writer may escape the slashes of base64
-            self._put_back()
+        self.marks = self._parts[1 : 2 * self._taken : 2]
         self.text = b"".join(self._parts)
+        if self.text.count(b"\\") > self._taken or any(b"\\" in text for text in self._broken.values()):
+            self._put_back()  # a JSON writer may escape the slashes of base64
         self._parts.clear()
         return self.text
 
@@ -87,6 +90,36 @@ class Body:
     def vector(self, number: int) -> bytes | str:
         """The vector of mark *number*, as the bytes of its float32 numbers; or what is wrong with it."""
         return self._odd[number] if number in self._odd else self._rows[number].tobytes()
+
+    def _take_whole(self, part: bytes, view: memoryview, at: int) -> int:
+        """
+        Take in vectors as long as they are whole, right and of one size; return where that ends.
+
+        It does what the rest of this class does, for the many vectors that need nothing else, in a third of the time.
+        """
+        opening, row_bytes, rows, parts = self._opening, self._row_bytes, self._flat, self._parts
+        ahead = len(opening)
+        if self._between:
+            return at
+        for number in range(self._taken, self.inputs):
+            start = part.find(opening, at, at + _NEAR) + ahead
+            if start < ahead:
+                break
+            end = part.find(b'"', start)
+            if end < 0:
+                break
+            try:
+                packed = pybase64.b64decode(view[start:end], validate=True)
+            except (binascii.Error, ValueError):
+                break
+            if len(packed) != row_bytes:
+                break
+            rows[number * row_bytes : (number + 1) * row_bytes] = packed
+            parts.append(part[at : start - 1])
+            parts.append(_mark(number))
+            self._taken = number + 1
+            at = end + 1
+        return at
 
     def _find_vector(self, part: bytes, at: int) -> int:
         """Where in *part*, from *at* on, the next vector begins; -1 if it does not."""
@@ -109,29 +142,35 @@ class Body:
         return at + start - before
 
     def _unpack(self, text: bytes | memoryview) -> None:
-        number = len(self.marks)
-        mark = b'"\\n%d"' % number
-        self.marks.append(mark)
-        self._parts.append(mark)
+        number = self._taken
+        self._taken += 1
+        self._parts.append(_mark(number))
         packed = unpack(text)
         if isinstance(packed, str):
             self._odd[number] = packed
             self._broken[number] = bytes(text)
             return
         if not number and len(packed) <= _MAX_ROW:
+            self._row_bytes = len(packed)
             self._rows = np.empty((self.inputs, len(packed)), np.uint8)
-        if number < len(self._rows) and len(packed) == self._rows.shape[1]:
+            self._flat = self._rows.reshape(-1).data
+        if number < self.inputs and len(packed) == self._row_bytes:
             self._rows[number] = np.frombuffer(packed, np.uint8)
         else:
             self._odd[number] = packed
 
     def _put_back(self) -> None:
         """Put the vectors back into the text."""
-        for number in range(len(self.marks)):
+        for number in range(self._taken):
             packed = self.vector(number)
             text = self._broken[number] if isinstance(packed, str) else pybase64.b64encode(packed)
             self._parts[2 * number + 1] = b'"%b"' % text
+        self.text = b"".join(self._parts)
         self.marks.clear()
+
+
+def _mark(number: int) -> bytes:
+    return b'"\\n%d"' % number
 
 
 def unpack(text: bytes | memoryview) -> bytes | str:

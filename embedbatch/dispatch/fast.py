@@ -6,7 +6,7 @@ It takes about half of the processor time that httpx's own transport takes, and 
 
 from __future__ import annotations
 
-import asyncio
+import base64
 import select
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -49,7 +49,7 @@ class FastTransport(httpx_aiohttp.AiohttpTransport):
     """
 
     def __init__(self, *, verify: bool, proxy: str | None, max_connections: int, keepalive: float) -> None:
-        super().__init__(verify=verify, proxy=httpx.Proxy(proxy) if proxy else None, client=self._make_session)
+        super().__init__(verify=verify, proxy=_read_proxy(proxy) if proxy else None, client=self._make_session)
         self._max_connections = max_connections
         self._keepalive = keepalive
 
@@ -69,6 +69,8 @@ class FastTransport(httpx_aiohttp.AiohttpTransport):
         """Send *request*; the body of the response is still to be read."""
         if request.url.userinfo:  # httpx has made a header of it; aiohttp refuses to have both
             request.url = request.url.copy_with(userinfo=b"")
+        if self.proxy is not None and request.url.scheme == "http":  # elsewhere aiohttp asks for the tunnel with them
+            request.headers.update(self.proxy.headers)
         if len(request.content) > _MAX_BYTES:
             request = httpx.Request(
                 request.method,
@@ -146,9 +148,18 @@ class _Body(httpx.AsyncByteStream):
         self._response.close()  # one that was read to its end has given its connection back already
 
 
-def _has_unread(protocol: asyncio.BaseProtocol) -> bool:
+def _read_proxy(url: str) -> httpx.Proxy:
+    """The proxy at *url*, its credentials as a header: aiohttp's own way for these is deprecated, and Latin-1 only."""
+    proxy = httpx.Proxy(url)
+    if proxy.raw_auth is None:
+        return proxy
+    credentials = base64.b64encode(b":".join(proxy.raw_auth)).decode()
+    return httpx.Proxy(proxy.url, headers={"Proxy-Authorization": f"Basic {credentials}"})
+
+
+def _has_unread(protocol: Any) -> bool:
     """True if something has come that the event loop, which was busy, has not seen yet; or the end."""
-    descriptor = protocol.transport.get_extra_info("socket").fileno()  # type: ignore[attr-defined]
+    descriptor = protocol.transport.get_extra_info("socket").fileno()
     if not hasattr(select, "poll"):  # on Windows
         return bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()

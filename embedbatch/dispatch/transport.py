@@ -26,6 +26,7 @@ from ..errors import (
 from ..settings import CONNECT_TIMEOUT, TransportName, check_choice
 from ..version import VERSION
 from ..wire.body import Body
+from .lanes import Lanes
 
 MAX_ERROR_BODY = 65_536  # bytes; some servers echo every input in the error
 KEEPALIVE = 30.0  # seconds; shorter than what servers and balancers commonly allow an idle connection
@@ -110,25 +111,9 @@ class Transport:
     def _connect(self) -> httpx.AsyncClient:
         """The client. It is made in the event loop that is to use it: before, nobody knows which that is."""
         if self._client is None:
-            verify = self._url.scheme == "https"  # without TLS there is nothing to verify: reading the CAs takes 80 ms
-            transport = self._choose()
-            if transport == "aiohttp":
-                from .fast import FastTransport
-
-                if _is_on_trio():
-                    raise ConfigurationError('transport="aiohttp" runs on asyncio only; this is trio')
-                proxy = _proxy_for(self._url)
-                if proxy and not proxy.lower().startswith(("http://", "https://")):
-                    raise ConfigurationError('transport="aiohttp" takes http and https proxies only')
-                transport = FastTransport(
-                    verify=verify,
-                    proxy=proxy,
-                    max_connections=self._max_connections,
-                    keepalive=KEEPALIVE,
-                )
             self._client = httpx.AsyncClient(
-                transport=None if isinstance(transport, str) else transport,
-                verify=verify,
+                transport=self._make_transport(),
+                verify=self._url.scheme == "https",  # without TLS there is nothing to verify: reading CAs takes 80 ms
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: they are of no use here
                 limits=httpx.Limits(
                     max_connections=self._max_connections,
@@ -137,6 +122,23 @@ class Transport:
                 ),
             )
         return self._client
+
+    def _make_transport(self) -> httpx.AsyncBaseTransport | None:
+        """The transport; ``None`` is that of ``httpx.AsyncClient``, which finds its way through proxies."""
+        chosen = self._choose()
+        proxy = _proxy_for(self._url)
+        verify = self._url.scheme == "https"
+        if chosen == "httpx":
+            return None if proxy else Lanes(verify=verify, keepalive=KEEPALIVE)
+        if chosen != "aiohttp":
+            return chosen
+        from .fast import FastTransport
+
+        if _is_on_trio():
+            raise ConfigurationError('transport="aiohttp" runs on asyncio only; this is trio')
+        if proxy and not proxy.lower().startswith(("http://", "https://")):
+            raise ConfigurationError('transport="aiohttp" takes http and https proxies only')
+        return FastTransport(verify=verify, proxy=proxy, max_connections=self._max_connections, keepalive=KEEPALIVE)
 
     async def send(self, content: bytes, body: Body, *, max_reply: int) -> Reply:
         """
@@ -203,9 +205,11 @@ class Transport:
     async def _read(self, response: httpx.Response, body: Body, max_reply: int) -> None:
         failed = not response.is_success
         max_size = MAX_ERROR_BODY if failed else max_reply
+        as_it_is = "content-encoding" not in response.headers and not response.is_stream_consumed
+        parts = response.aiter_raw() if as_it_is else response.aiter_bytes()
         try:
             with anyio.CancelScope() as enough:
-                async for part in response.aiter_bytes():
+                async for part in parts:
                     body.feed(part)
                     if body.size >= max_size:
                         enough.cancel()  # leaving the loop would leave httpx's generators open, which trio resents

@@ -14,6 +14,7 @@ MAX_HOLD = 60.0  # seconds
 BLOCKED = 0.5  # of a round has a request to wait for nothing but a place, for the round to say something
 FADING = 0.5  # of what was seen counts at the next look
 STEP = 0.2  # of the number in flight, to look left and right
+USUAL = 0.9  # of the replies of a round, the quickest, are looked at: a few may take many times as long for no reason
 CROWDED = 1.4  # times the latency of an endpoint with little to do
 BACK_OFF = 0.7  # of the number in flight is kept after a timeout
 
@@ -48,9 +49,8 @@ class Concurrency:
         self._least_seconds = math.inf
         self._seconds = 0.0
         self._saved: tuple[int, float] = (1, float(max_limit))
-        self._begun_at = self._first_at = -math.inf
-        self._work = 0.0
-        self._count = 0
+        self._begun_at = -math.inf
+        self._replies: list[tuple[float, float]] = []  # the seconds and the work of each
         self._round = 1
         self._blocked = 0.0  # seconds of the round in which a request waited for nothing but a place
         self._blocked_at: float | None = None
@@ -71,7 +71,6 @@ class Concurrency:
         if self._is_cold:
             self._is_cold = False
             self.limit = min(START_PACED if paced else START, self._max_limit)
-            self._seen[1] = (work, seconds)
             self._begin_round(now)
             return
         self._saved = (self.limit, self._cap)
@@ -85,17 +84,15 @@ class Concurrency:
                 self._move(min(self.limit + 1, int(self._cap)), now)
         if sent_at < self._begun_at:
             return  # it left when another number was in flight
-        if self._count == 0:
-            self._first_at = now
-        else:
-            self._work += work
-        self._count += 1
-        if self._count > self._round and now > self._first_at:
+        self._replies.append((seconds, work))
+        if len(self._replies) > self._round:
             self.block(now, blocked=self._blocked_at is not None)
             if self._blocked < BLOCKED * (now - self._begun_at):
                 self._begin_round(now)  # something else was short
             else:
-                self._judge(self._work, now - self._first_at, now)
+                usual = sorted(self._replies)[: math.ceil(USUAL * len(self._replies))]
+                together = sum(seconds for seconds, _ in usual)
+                self._judge(sum(work for _, work in usual), together / self.limit, now)
 
     def block(self, now: float, *, blocked: bool) -> None:
         """Note whether, from now on, a request waits for nothing but a place."""
@@ -154,18 +151,19 @@ class Concurrency:
         return work / seconds if seconds > 0 else 0.0
 
     def _grow(self, now: float) -> None:
-        before = self._trying or 1  # the number that was the last to be worth it
-        if self._is_checked:  # it was looked at again
-            self._end_growth(max((before, self._checked), key=self._rate), now)
-        elif self._rate(self.limit) >= self._rate(before) * (1 + WORTH_IT * (self.limit / before - 1)):
-            wider = 2 * self.limit if self.limit < QUICK else math.ceil(GROWTH * self.limit)
-            self._trying = self.limit
-            if self.limit >= min(self._max_limit, int(self._cap)):
-                self._end_growth(self.limit, now)
+        reached = self._checked if self._is_checked else self.limit
+        before = self._trying or reached  # the number that was the last to be worth it
+        if self._rate(reached) >= self._rate(before) * (1 + WORTH_IT * (reached / before - 1)):
+            self._is_checked = False
+            self._trying = reached
+            if reached >= min(self._max_limit, int(self._cap)):
+                self._end_growth(reached, now)
             else:
-                self._move(wider, now)
+                self._move(2 * reached if reached < QUICK else math.ceil(GROWTH * reached), now)
+        elif self._is_checked:  # the number before was looked at again
+            self._end_growth(max((before, reached), key=self._rate), now)
         else:
-            self._checked, self._is_checked = self.limit, True
+            self._checked, self._is_checked = reached, True
             self._move(before, now)
 
     def _end_growth(self, number: int, now: float) -> None:
@@ -191,7 +189,11 @@ class Concurrency:
         assert back is not None
         better = self._rate(self.limit) >= self._rate(back) * (0.99 if self._downwards else 1.02)
         self._hold = FIRST_HOLD if better else min(MAX_HOLD, 2 * self._hold)
-        self._settle(self.limit if better else back, now)
+        if better and not self._downwards:
+            self._growing, self._is_checked, self._trying = True, False, back  # growth had ended too early
+            self._grow(now)
+        else:
+            self._settle(self.limit if better else back, now)
 
     def _settle(self, number: int, now: float) -> None:
         self._hold_until = now + self._hold
@@ -202,9 +204,8 @@ class Concurrency:
         self._begin_round(now)
 
     def _begin_round(self, now: float) -> None:
-        self._begun_at = self._first_at = now
-        self._work = 0.0
-        self._count = 0
+        self._begun_at = now
+        self._replies.clear()
         self.block(now, blocked=self._blocked_at is not None)
         self._blocked = 0.0
         if self._growing:

@@ -111,17 +111,26 @@ class Transport:
     def _connect(self) -> httpx.AsyncClient:
         """The client. It is made in the event loop that is to use it: before, nobody knows which that is."""
         if self._client is None:
-            self._client = httpx.AsyncClient(
-                transport=self._make_transport(),
-                verify=self._url.scheme == "https",  # without TLS there is nothing to verify: reading CAs takes 80 ms
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: they are of no use here
-                limits=httpx.Limits(
-                    max_connections=self._max_connections,
-                    max_keepalive_connections=self._max_connections,
-                    keepalive_expiry=KEEPALIVE,
-                ),
-            )
+            try:
+                self._client = self._make_client()
+            except ConfigurationError:
+                raise
+            except (ImportError, OSError, ValueError, httpx.InvalidURL) as error:
+                message = f"the proxy or the certificates that the environment names cannot be used: {error}"
+                raise ConfigurationError(message) from error
         return self._client
+
+    def _make_client(self) -> httpx.AsyncClient:
+        return httpx.AsyncClient(
+            transport=self._make_transport(),
+            verify=self._url.scheme == "https",  # without TLS there is nothing to verify: reading CAs takes 80 ms
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: they are of no use here
+            limits=httpx.Limits(
+                max_connections=self._max_connections,
+                max_keepalive_connections=self._max_connections,
+                keepalive_expiry=KEEPALIVE,
+            ),
+        )
 
     def _make_transport(self) -> httpx.AsyncBaseTransport | None:
         """The transport; ``None`` is that of ``httpx.AsyncClient``, which finds its way through proxies."""

@@ -138,15 +138,17 @@ class Chunker:
     def _plan_text(self, source: Source, text: str, plan: Plan) -> None:
         if not text or text.isspace():
             raise EmptyInputError(f"document {source.id!r} is {'blank' if text else 'empty'}")
+        tokenizer = self.tokenizer or _BYTES
+        is_long = tokenizer.bound(len(text)) > self.max_input_tokens  # if it is not, it may still be, in bytes
+        encode = str.encode if is_long else _encode  # what is long is not sent as it is
         try:
-            wire = _encode(text)
+            wire = encode(text)
         except UnicodeEncodeError as error:
             text = self._repair(source, text, error, plan)
-            wire = _encode(text)
-        tokenizer = self.tokenizer or _BYTES
+            wire = encode(text)
         # The wire form is never shorter than the UTF-8 bytes between its quotes.
-        bound = tokenizer.bound(len(wire) - 2)
-        if bound > self.max_input_tokens:
+        bound = tokenizer.bound(len(wire) if is_long else len(wire) - 2)
+        if bound > self.max_input_tokens and not is_long:
             bound = tokenizer.bound(len(text.encode()))
         if bound <= self.max_input_tokens:
             tokens = tokenizer.count(text) if self.count_tokens and self.tokenizer else 0

@@ -13,6 +13,7 @@ The flow, and where it lives:
     dispatch               when to send, how many at once, how long to wait; the sending
     assemble               replies → results, in the original order
     jobs                   a corpus in files, vectors out to files
+    sweep                  which batch size and how many in flight serve an endpoint best
     local                  the embedded model
 """
 

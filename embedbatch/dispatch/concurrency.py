@@ -7,7 +7,9 @@ import math
 START = 4  # in flight once the endpoint has answered for the first time; before, one
 START_PACED = 16  # where a rate is set or told
 QUICK = 32  # in flight up to which the number is doubled
-GROWTH = 1.15  # and beyond, multiplied by this
+FULL_GROWTH = 1.5  # and beyond, multiplied by this where the last growth came back as throughput,
+FULLY = 0.9  # this much of it at least
+GROWTH = 1.15  # or by this, where it did not
 WORTH_IT = 0.25  # of the growth in flight has to come back as growth in throughput
 FIRST_HOLD = 2.0  # seconds
 MAX_HOLD = 60.0  # seconds
@@ -159,7 +161,9 @@ class Concurrency:
             if reached >= min(self._max_limit, int(self._cap)):
                 self._end_growth(reached, now)
             else:
-                self._move(2 * reached if reached < QUICK else math.ceil(GROWTH * reached), now)
+                in_full = self._rate(reached) * before > FULLY * self._rate(before) * reached
+                step = 2.0 if reached < QUICK else FULL_GROWTH if in_full else GROWTH
+                self._move(math.ceil(step * reached), now)
         elif self._is_checked:  # the number before was looked at again
             self._end_growth(max((before, reached), key=self._rate), now)
         else:

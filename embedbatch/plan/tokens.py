@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Offsets = npt.NDArray[np.int64]
 
+_CONTINUATIONS = bytes(range(0x80, 0xC0))  # of a character of several bytes in UTF-8, all but the first
 _INDENTED = re.compile(r"[^\S\r\n]*\S")
 
 
@@ -62,12 +63,12 @@ class TiktokenTokenizer:
         self._splits_like_cl100k = splits_like_cl100k
 
     @functools.cached_property
-    def _lengths(self) -> npt.NDArray[np.int32]:
-        """Bytes of each token id. In 64 bits the table would not fit in the processor's cache."""
-        lengths = np.zeros(self._encoding.max_token_value + 1, np.int32)
+    def _characters(self) -> npt.NDArray[np.int32]:
+        """How many characters begin in each token id. In 64 bits the table would not fit in the processor's cache."""
+        characters = np.zeros(self._encoding.max_token_value + 1, np.int32)
         for token in self._encoding.token_byte_values():
-            lengths[self._encoding.encode_single_token(token)] = len(token)
-        return lengths
+            characters[self._encoding.encode_single_token(token)] = len(token.translate(None, _CONTINUATIONS))
+        return characters
 
     def bound(self, nbytes: int, /) -> int:
         return nbytes
@@ -76,7 +77,7 @@ class TiktokenTokenizer:
         return len(self._encode(text))
 
     def ends(self, text: str, /) -> Offsets:
-        return _characters_reached(text, np.cumsum(self._lengths[self._encode(text)], dtype=np.int64))
+        return np.cumsum(self._characters[self._encode(text)], dtype=np.int64)
 
     def is_stable_cut(self, text: str, cut: int, /) -> bool:
         """
@@ -111,26 +112,13 @@ class ByteBound:
         return len(text.encode())
 
     def ends(self, text: str, /) -> Offsets:
-        return _characters_reached(text, np.arange(1, len(text.encode()) + 1))
+        return np.cumsum((np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80, dtype=np.int64)
 
     def is_stable_cut(self, text: str, cut: int, /) -> bool:
         return True
 
     def decode(self, tokens: Sequence[int], /) -> str:
         return bytes(tokens).decode()
-
-
-def _characters_reached(text: str, byte_ends: Offsets) -> Offsets:
-    """How many characters of *text* begin before each byte offset."""
-    if text.isascii():
-        return byte_ends
-    continues = np.frombuffer(text.encode(), np.int8) < -64  # 0x80 to 0xBF
-    inner = np.flatnonzero(continues)
-    if len(inner) < len(byte_ends):  # where nearly all characters are of one byte, half the time
-        passed = np.searchsorted(byte_ends, inner, "right")  # by the token in which each is passed
-        return byte_ends - np.cumsum(np.bincount(passed, minlength=len(byte_ends))[: len(byte_ends)])
-    reached = np.cumsum(~continues, dtype=np.int32)
-    return reached[byte_ends - 1].astype(np.int64)
 
 
 class LazyTokenizer:

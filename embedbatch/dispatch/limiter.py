@@ -148,7 +148,7 @@ class Limiter:
         self._chance.accept()
         self._open(lease, now)
         counted = self._counted(lease, quota)
-        self._hear(quota, now)
+        self.hear(quota, now)
         self._concurrency.answer(lease.sent_with, lease.tokens, lease.sent_at, now, paced=self._pace.is_named)
         self._end(lease)
         return counted
@@ -159,7 +159,8 @@ class Limiter:
         alone = lease.sent_with == 1 and self._last is lease and lease.sent_at >= self._full_at
         return tokens.limit - tokens.remaining if alone and tokens and tokens.remaining is not None else None
 
-    def _hear(self, quota: QuotaHeaders, now: float) -> None:
+    def hear(self, quota: QuotaHeaders, now: float) -> None:
+        """Take in what the endpoint tells of its quota."""
         self._pace.hear(quota, now)
         tokens = quota.tokens
         if tokens is not None and tokens.remaining is not None:
@@ -168,7 +169,7 @@ class Limiter:
     def fault(self, lease: Lease, fault: Fault, quota: QuotaHeaders) -> float:
         """The request brought a fault; return by how many seconds a pause became longer with it."""
         now = anyio.current_time()
-        self._hear(quota, now)
+        self.hear(quota, now)
         pause = fault.retry_after
         trouble = fault.trouble
         if trouble is Trouble.UNNAMED:

@@ -228,7 +228,7 @@ class Sender:
         """Seconds until the next attempt, after those for which the gate is closed. Another endpoint may go at once."""
         if len(piece.avoid) < len(self.router.routes) > 1:
             return 0.0
-        return backoff(max(1, piece.attempts), None, self._rng, self._retries)
+        return backoff(max(1, piece.attempts), self._rng, self._retries)
 
     async def _sleep(self, piece: Piece, account: Account, seconds: float) -> None:
         if not (account.waits_for_outages and self.router.away_for()):

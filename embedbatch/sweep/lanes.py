@@ -40,7 +40,7 @@ class _Unpaced(Limiter):
         super().__init__(Limits(max_concurrent_requests=1))
         self._told = told
 
-    def _hear(self, quota: QuotaHeaders, now: float) -> None:
+    def hear(self, quota: QuotaHeaders, now: float) -> None:
         self._told.hear(quota, now)
 
 

@@ -31,7 +31,8 @@ class Limits:
     endpoint tells of its quota lowers these, and stands in for them where they are ``None``. *ramp* keeps OpenAI's
     rule for growth above a million tokens a minute, +50 % in 15 minutes, before the endpoint asks for it.
 
-    At once: at most *max_concurrent_requests* are in flight at one endpoint; fewer where fewer do better.
+    At once: at most *max_concurrent_requests* are in flight at one endpoint; fewer where fewer do better. After the
+    first reply there are *initial_concurrent_requests*; ``None`` is 4, or 16 where a rate is known.
 
     Per request: *max_batch_inputs*, *max_batch_tokens* (proven or exact) and *max_batch_bytes* (of the body). The
     endpoint's own caps apply as well; the lower one wins.
@@ -44,6 +45,7 @@ class Limits:
     burst: float = 2.0
     ramp: bool = False
     max_concurrent_requests: int = 32
+    initial_concurrent_requests: int | None = None
     max_batch_inputs: int = 256
     max_batch_tokens: int = 300_000
     max_batch_bytes: int = 1_200_000
@@ -94,7 +96,7 @@ def _check_positive(settings: Limits | Retries) -> None:
             if not isinstance(value, bool):
                 raise ConfigurationError(f"{setting.name}: expected True or False, got {value!r}")
             continue
-        kinds, kind = (int, "an int") if isinstance(setting.default, int) else (int | float, "a number")
+        kinds, kind = (int, "an int") if str(setting.type).startswith("int") else (int | float, "a number")
         if isinstance(value, bool) or not isinstance(value, kinds):
             raise ConfigurationError(f"{setting.name}: expected {kind}, got {value!r}")
         if not value > 0:

@@ -23,7 +23,7 @@ BACK_OFF = 0.7  # of the number in flight is kept after a timeout
 
 class Concurrency:
     """
-    Looks for the number in flight that serves best, between one and *max_limit*.
+    Looks for the number in flight that serves best, between one and *max_limit*, from *initial* on.
 
     It grows while throughput grows with it. A refusal for overload sets a cap just below the number that was
     refused; the cap is raised by one after a hold, which doubles each time that proves wrong. When nothing is
@@ -31,8 +31,9 @@ class Concurrency:
     Throughput is measured in rounds: as many replies as it takes, all of them sent with every place taken.
     """
 
-    def __init__(self, max_limit: int) -> None:
+    def __init__(self, max_limit: int, initial: int | None = None) -> None:
         self._max_limit = max_limit
+        self._initial = initial
         self.limit = 1
         self._is_cold = True
         self._growing = True
@@ -72,7 +73,7 @@ class Concurrency:
         self._seconds += ((seconds - self._seconds) / 16) if self._seconds else seconds
         if self._is_cold:
             self._is_cold = False
-            self.limit = min(START_PACED if paced else START, self._max_limit)
+            self.limit = min(self._initial or (START_PACED if paced else START), self._max_limit)
             self._begin_round(now)
             return
         self._saved = (self.limit, self._cap)

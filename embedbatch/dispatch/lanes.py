@@ -1,48 +1,89 @@
-"""httpx's own transport, once for each connection."""
+"""The connections that httpx's own transport is made of, without its pool. The only place for httpcore."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import anyio
+import httpcore
 import httpx
+
+_READ = 262_144  # bytes to ask for; httpcore asks for 65,536, and every part is copied four times on its way through
+
+_ERRORS = (
+    httpcore.TimeoutException,
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.ProxyError,
+    httpcore.UnsupportedProtocol,
+)
 
 
 class Lanes(httpx.AsyncBaseTransport):
     """
-    Sends each request over a transport that has one connection, the one that was used last.
+    Sends each request over a connection of its own, the one that was used last, to one origin.
 
-    httpcore looks through all connections of a pool at every request and every reply, and asks the system about each
+    httpcore's pool looks through all connections at every request and every reply, and asks the system about each
     that is idle: with 64 of them that takes longer than all the rest. There is no ceiling here: whoever sends has one.
     Connections that were idle for *keepalive* seconds are closed.
     """
 
-    def __init__(self, *, verify: bool, keepalive: float) -> None:
-        self._verify: Any = httpx.create_ssl_context() if verify else False
+    def __init__(self, *, verify: bool, keepalive: float, on_trio: bool) -> None:
+        self._ssl_context = httpx.create_ssl_context() if verify else None
+        self._network = _Network(httpcore.TrioBackend() if on_trio else httpcore.AnyIOBackend())
         self._keepalive = keepalive
-        self._limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=keepalive)
-        self._idle: deque[tuple[float, httpx.AsyncHTTPTransport]] = deque()  # the one that was used last is the last
-        self._busy: set[httpx.AsyncHTTPTransport] = set()
+        self._idle: deque[tuple[float, httpcore.AsyncHTTPConnection]] = deque()  # the last one was used last
+        self._busy: set[httpcore.AsyncHTTPConnection] = set()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request*; the body of the response is still to be read."""
         await self._close_idle(anyio.current_time() - self._keepalive)
-        lane = self._idle.pop()[1] if self._idle else httpx.AsyncHTTPTransport(verify=self._verify, limits=self._limits)
+        url = request.url
+        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        lane = await self._find(target.origin)
         self._busy.add(lane)
         try:
-            response = await lane.handle_async_request(request)
+            response = await lane.handle_async_request(
+                httpcore.Request(
+                    request.method,
+                    target,
+                    headers=request.headers.raw,
+                    content=request.stream,
+                    extensions=request.extensions,
+                )
+            )
+        except _ERRORS as error:
+            await self.put_back(lane)
+            raise _as_httpx(error, request) from error
         except BaseException:
-            self.put_back(lane)
+            await self.put_back(lane)
             raise
-        response.stream = _Lent(response.stream, lane, self)
-        return response
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Lent(response.stream, lane, self, request),
+            extensions=response.extensions,
+        )
 
-    def put_back(self, lane: httpx.AsyncHTTPTransport) -> None:
-        """Let others use *lane*."""
+    async def _find(self, origin: httpcore.Origin) -> httpcore.AsyncHTTPConnection:
+        """The connection that was used last and is still open, or a new one."""
+        while self._idle:
+            lane = self._idle.pop()[1]
+            if not lane.has_expired():
+                return lane
+            await lane.aclose()
+        return httpcore.AsyncHTTPConnection(origin, ssl_context=self._ssl_context, network_backend=self._network)
+
+    async def put_back(self, lane: httpcore.AsyncHTTPConnection) -> None:
+        """Let others use *lane*, if it can be used again."""
         self._busy.discard(lane)
-        self._idle.append((anyio.current_time(), lane))
+        if lane.is_idle() and not lane.is_closed():
+            self._idle.append((anyio.current_time(), lane))
+        else:
+            with anyio.CancelScope(shield=True):
+                await lane.aclose()
 
     async def _close_idle(self, since: float) -> None:
         while self._idle and self._idle[0][0] <= since:
@@ -58,20 +99,68 @@ class Lanes(httpx.AsyncBaseTransport):
 class _Lent(httpx.AsyncByteStream):
     """The body of a response, after which its lane is free."""
 
-    def __init__(self, stream: Any, lane: httpx.AsyncHTTPTransport, lanes: Lanes) -> None:
+    def __init__(self, stream: Any, lane: httpcore.AsyncHTTPConnection, lanes: Lanes, request: httpx.Request) -> None:
         self._stream = stream
-        self._lane: httpx.AsyncHTTPTransport | None = lane
+        self._lane: httpcore.AsyncHTTPConnection | None = lane
         self._lanes = lanes
-        self._httpcore_stream = getattr(stream, "_httpcore_stream", None)  # as httpx has it: see _cut_off_surplus
+        self._request = request
 
     def __aiter__(self) -> AsyncIterator[bytes]:
-        iterator: AsyncIterator[bytes] = self._stream.__aiter__()
-        return iterator
+        self._parts = aiter(self._stream)
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            part: bytes = await anext(self._parts)
+        except _ERRORS as error:
+            raise _as_httpx(error, self._request) from error
+        return part
 
     async def aclose(self) -> None:
         lane, self._lane = self._lane, None
-        try:
-            await self._stream.aclose()
-        finally:
-            if lane is not None:
-                self._lanes.put_back(lane)
+        if lane is None:
+            return
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._stream.aclose()
+            finally:
+                await self._lanes.put_back(lane)
+
+
+class _Network(httpcore.AsyncNetworkBackend):
+    """The network, its streams read in larger parts."""
+
+    def __init__(self, network: httpcore.AsyncNetworkBackend) -> None:
+        self._network = network
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's signature
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return _Stream(await self._network.connect_tcp(host, port, timeout, local_address, socket_options))
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """A stream of the network, read in larger parts."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self.write = stream.write  # type: ignore[method-assign]
+        self.aclose = stream.aclose  # type: ignore[method-assign]
+        self.get_extra_info = stream.get_extra_info  # type: ignore[method-assign]
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return await self._stream.read(max(max_bytes, _READ), timeout)
+
+    async def start_tls(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
+        return _Stream(await self._stream.start_tls(*arguments, **options))
+
+
+def _as_httpx(error: Exception, request: httpx.Request) -> httpx.TransportError:
+    """The error of the same name."""
+    kind: type[httpx.TransportError] = getattr(httpx, type(error).__name__)
+    return kind(str(error), request=request)

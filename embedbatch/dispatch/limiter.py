@@ -64,7 +64,7 @@ class Limiter:
         self.accounts: Counter[Account] = Counter()  # of the runs that use it, by their batches on the way
         self._pace = Pace(limits)
         self._gate = Gate(limits.max_concurrent_requests, rng or Random())
-        self._concurrency = Concurrency(limits.max_concurrent_requests)
+        self._concurrency = Concurrency(limits.max_concurrent_requests, limits.initial_concurrent_requests)
         self._refused = 0  # in a row, for a reason that was not named
         self._refusals = 0  # for a rate, since something was accepted; what was in flight together counts once
         self._refused_at = -math.inf

@@ -82,6 +82,8 @@ class Transport:
         self._max_connections = max_connections
         self._owns_client = http_client is None
         self._client = http_client
+        self._direct: httpx.AsyncBaseTransport | None = None  # of a client of our own
+        self._pattern: httpx.Request | None = None  # what it makes of a request
         if isinstance(transport, str):
             check_choice("transport", transport, TransportName)
             if transport == "aiohttp" and not _is_installed("httpx_aiohttp"):
@@ -121,8 +123,9 @@ class Transport:
         return self._client
 
     def _make_client(self) -> httpx.AsyncClient:
+        self._direct = self._make_transport()
         return httpx.AsyncClient(
-            transport=self._make_transport(),
+            transport=self._direct,
             verify=self._url.scheme == "https",  # without TLS there is nothing to verify: reading CAs takes 80 ms
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none: they are of no use here
             limits=httpx.Limits(
@@ -138,7 +141,7 @@ class Transport:
         proxy = _proxy_for(self._url)
         verify = self._url.scheme == "https"
         if chosen == "httpx":
-            return None if proxy else Lanes(verify=verify, keepalive=KEEPALIVE)
+            return None if proxy else Lanes(verify=verify, keepalive=KEEPALIVE, on_trio=_is_on_trio())
         if chosen != "aiohttp":
             return chosen
         from .fast import FastTransport
@@ -190,32 +193,57 @@ class Transport:
 
     async def _post(self, content: bytes) -> tuple[httpx.Response, float]:
         """Send the request; return the response, whose body is still to be read, and the time."""
-        client = self._connect()
         connection = _Connection()
-        request = client.build_request(
-            "POST",
-            self._url,
-            content=content,
-            headers=self._headers,
-            timeout=self._phases,
-            extensions={"trace": connection.trace},
-        )
-        request.stream = _Content(content)
         try:
-            # Redirects are never followed: they would carry the key and the texts elsewhere.
-            response = await client.send(request, stream=True, follow_redirects=False)
+            response = await self._send(content, connection.trace)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
             garbage = isinstance(error, httpx.RemoteProtocolError) and not str(error).startswith("Server disconnected")
             if connection.was_kept_alive and not garbage:
-                raise _StaleConnectionError(str(error), request=request) from error
+                raise _StaleConnectionError(str(error)) from error
             raise
         return response, anyio.current_time()
+
+    async def _send(self, content: bytes, trace: Any) -> httpx.Response:
+        """
+        Hand the request to the client, which does with it as it was told to.
+
+        A client of our own was told nothing, and it would find that out anew each time: 100 µs, a tenth of what a
+        request of 16 texts takes. So the transport is handed what the client would have handed it.
+        """
+        client = self._connect()
+        # Redirects are never followed: they would carry the key and the texts elsewhere.
+        if self._direct is None:
+            request = client.build_request(
+                "POST",
+                self._url,
+                content=content,
+                headers=self._headers,
+                timeout=self._phases,
+                extensions={"trace": trace},
+            )
+            request.stream = _Content(content)
+            return await client.send(request, stream=True, follow_redirects=False)
+        if self._pattern is None:
+            self._pattern = client.build_request("POST", self._url, headers=self._headers, timeout=self._phases)
+            if self._url.userinfo:
+                next(httpx.BasicAuth(self._url.username, self._url.password).auth_flow(self._pattern))
+            del self._pattern.headers["Content-Length"]
+        request = httpx.Request(
+            "POST",
+            self._url,
+            content=content,
+            headers=self._pattern.headers,
+            extensions={**self._pattern.extensions, "trace": trace},
+        )
+        request.stream = _Content(content)
+        return await self._direct.handle_async_request(request)
 
     async def _read(self, response: httpx.Response, body: Body, max_reply: int) -> None:
         failed = not response.is_success
         max_size = MAX_ERROR_BODY if failed else max_reply
-        as_it_is = "content-encoding" not in response.headers and not response.is_stream_consumed
-        parts = response.aiter_raw() if as_it_is else response.aiter_bytes()
+        stream = response.stream
+        as_it_is = not (response.is_stream_consumed or "content-encoding" in response.headers)
+        parts = aiter(stream) if as_it_is and isinstance(stream, httpx.AsyncByteStream) else response.aiter_bytes()
         try:
             with anyio.CancelScope() as enough:
                 async for part in parts:
@@ -255,7 +283,9 @@ def _cut_off_surplus(response: httpx.Response) -> None:
     httpcore's has no such place. On a socket that was shut down the next request fails and is sent again.
     """
     found: Any = response.stream
-    for name in ("_stream", "_httpcore_stream", "_stream", "_connection", "_h11_state", "trailing_data"):
+    while inner := getattr(found, "_stream", None) or getattr(found, "_httpcore_stream", None):
+        found = inner
+    for name in ("_connection", "_h11_state", "trailing_data"):
         found = getattr(found, name, None)
     network_stream = response.extensions.get("network_stream")
     if found and found[0] and network_stream is not None:

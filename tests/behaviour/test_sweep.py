@@ -158,8 +158,9 @@ async def test_bad_vectors_are_an_error_and_not_asked_for_again(server: Scripted
     assert_nothing_was_sent_twice(server)
 
 
-async def test_after_a_429_nothing_larger_is_tried_and_the_pause_is_kept(server: ScriptedServer) -> None:
+async def test_after_a_429_nothing_larger_is_tried_and_the_pause_is_kept() -> None:
     """The first request at 2 × 2 is refused for 30 s: then the others go on, and the larger ones do not."""
+    server = ScriptedServer(latency=0.1)  # or else hardly two are in flight at once
     refused_at: list[float] = []
 
     def refuse(request: Any) -> Scripted | None:
@@ -181,8 +182,9 @@ async def test_after_a_429_nothing_larger_is_tried_and_the_pause_is_kept(server:
     assert sweep.ledger.tokens <= sum(len(text) // 4 for request in server.received for text in request.inputs)
 
 
-async def test_an_endpoint_that_wants_to_be_left_alone_is(server: ScriptedServer) -> None:
+async def test_an_endpoint_that_wants_to_be_left_alone_is() -> None:
     """It asks for more than a minute: the sweep ends, says so, and what was measured is kept."""
+    server = ScriptedServer(latency=0.1)  # or else hardly two are in flight at once
     server.reply_when(lambda it: Scripted(status=429, headers={"retry-after": "90"}) if server.in_flight > 1 else None)
 
     sweep = make_sweep(server, grid=Grid((1,), (1, 2, 4)))
@@ -193,8 +195,9 @@ async def test_an_endpoint_that_wants_to_be_left_alone_is(server: ScriptedServer
     assert sweep.not_measured == {Point(1, 4): Reason.LIMITED}
 
 
-async def test_a_sweep_that_meets_a_limit_everywhere_ends(server: ScriptedServer) -> None:
+async def test_a_sweep_that_meets_a_limit_everywhere_ends() -> None:
     """Three points that were too much are enough: it is not the point that matters."""
+    server = ScriptedServer(latency=0.1)  # or else hardly two are in flight at once
     server.reply_when(lambda it: Scripted(status=503) if server.in_flight * len(it.inputs) > 16 else None)
 
     sweep = make_sweep(server, grid=Grid((1, 2, 4, 8, 16, 32), (1, 2, 4, 8, 16, 32)))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -143,6 +144,20 @@ async def test_what_follows_a_reply_in_the_same_packet_is_not_the_next_ones(ever
     async with serve_raw(*misdeeds) as server, connect(server) as embedder:
         for texts in (TEXTS, TEXTS[::-1], TEXTS, TEXTS[::-1]):
             np.testing.assert_array_equal((await embedder.embed(texts)).vectors, vectors_of(texts))
+
+
+@pytest.mark.parametrize("handed_in", [{"transport": httpx.AsyncHTTPTransport}, {"http_client": httpx.AsyncClient}])
+async def test_nor_is_it_with_what_httpx_itself_makes(both_backends: str, handed_in: dict[str, Any]) -> None:
+    """The same with httpx's own transport or client, which the caller made."""
+    own = {name: make(verify=False) for name, make in handed_in.items()}
+    misdeeds = [Misdeed(says=lambda right: right + right, stays=True)] * 3
+
+    async with serve_raw(*misdeeds) as server, connect(server, **own) as embedder:
+        for texts in (TEXTS, TEXTS[::-1], TEXTS, TEXTS[::-1]):
+            np.testing.assert_array_equal((await embedder.embed(texts)).vectors, vectors_of(texts))
+
+    for each in own.values():
+        await each.aclose()
 
 
 async def test_no_more_connections_than_may_be_in_flight_whatever_breaks(every_transport: str) -> None:

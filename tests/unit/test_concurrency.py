@@ -65,6 +65,16 @@ def test_one_at_a_time_until_the_first_answer(most: int, faults: list[str]) -> N
     assert rule.limit == min(START, most)
 
 
+@given(maxima, st.integers(1, 100), st.booleans())
+def test_the_initial_number_goes_after_the_first_answer(most: int, initial: int, paced: bool) -> None:
+    """After the first good reply *initial* are in flight, or as many as are allowed; before it, one."""
+    rule = Concurrency(most, initial)
+    assert rule.limit == 1
+    rule.answer(1, 4.0, 0.0, 0.1, paced=paced)
+
+    assert rule.limit == min(initial, most)
+
+
 @given(maxima, st.integers(1, 64), st.integers(0, 2**32))
 def test_a_refusal_for_overload_caps_below_the_number_refused(most: int, sent_with: int, seed: int) -> None:
     """A request refused as one of n leaves at most n - 1 in flight, one at least; a hold later it is one more."""

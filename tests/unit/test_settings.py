@@ -14,8 +14,9 @@ from embedbatch.settings import Empty, Limits, LongInput, Retries, check_choice
 ALL = [(kind, setting.name) for kind in (Limits, Retries) for setting in dataclasses.fields(kind)]
 SWITCHES = [(Limits, "ramp"), (Retries, "hedge")]
 EVERY = [each for each in ALL if each not in SWITCHES]
-OPTIONAL = {"max_requests_per_minute", "max_tokens_per_minute"}
-NUMBERS = OPTIONAL | {"burst", "initial_wait", "max_wait", "max_server_wait", "max_time", "budget_share", "max_outage"}
+RATES = {"max_requests_per_minute", "max_tokens_per_minute"}
+OPTIONAL = RATES | {"initial_concurrent_requests"}
+NUMBERS = RATES | {"burst", "initial_wait", "max_wait", "max_server_wait", "max_time", "budget_share", "max_outage"}
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
@@ -47,7 +48,7 @@ def test_a_count_is_an_int(kind: Any, name: str, value: float) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
 def test_only_a_quota_may_be_absent(kind: Any, name: str) -> None:
-    """None means "no limit" for the two rates; anywhere else it is refused, not found out in the middle of a run."""
+    """None means "no limit" for the rates, "by itself" for the initial number; elsewhere it is refused, and at once."""
     if name in OPTIONAL:
         assert getattr(kind(**{name: None}), name) is None
     else:
@@ -65,9 +66,9 @@ def test_a_switch_is_on_or_off(kind: Any, name: str) -> None:
             kind(**{name: value})
 
 
-def test_there_are_nineteen_settings() -> None:
+def test_the_tables_cover_every_setting() -> None:
     """The tables above cover every setting there is."""
-    assert len(ALL) == 19
+    assert len(ALL) == 20
     assert set(ALL) == {*EVERY, *SWITCHES}
     assert {name for _, name in EVERY} >= NUMBERS
 

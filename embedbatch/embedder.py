@@ -17,7 +17,7 @@ from .assemble.collector import Collector
 from .dispatch.account import Account
 from .dispatch.limiter import Limiter
 from .dispatch.router import Route
-from .endpoints import Endpoint, Model
+from .endpoints import Endpoint, Model, public_url
 from .errors import ConfigurationError, FailedDocumentsError, InvalidInputError, RunStoppedError
 from .events import DocumentCut, DocumentRepaired, Event, Observe, observe_nothing
 from .plan.chunker import Chunker
@@ -122,11 +122,11 @@ class Embedder:
             **input_limits(targets, max_input_tokens),
         )
         self._limits, self._retries, self._store, self._tally = limits, retries, store or NoStore(), Tally()
-        self._observers = (self._tally.observe, observe)
+        self._observers, self._extra_body = (self._tally.observe, observe), dict(extra_body or {})
         self._sender = Wiring(
             dimensions=dimensions,
             user=user,
-            extra_body=extra_body or {},
+            extra_body=self._extra_body,
             headers=default_headers or {},
             timeout=timeout,
             limits=limits,
@@ -139,6 +139,24 @@ class Embedder:
         self._router = self._sender.router
         self._loop: object = None  # where it was first used, and stays
         self._singles = Singles(self._urgent_parts, dimensions=self.dimensions)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """What the vectors depend on besides the texts: vectors with another recipe do not belong together."""
+        chunker = self._chunker
+        return {
+            "model": self.model,
+            "dimensions": self.dimensions,
+            "endpoint": self.endpoint.name,
+            "base_url": public_url(self.base_url),
+            "extra_body": self._extra_body,
+            "long_input": chunker.long_input,
+            "max_input_tokens": chunker.max_input_tokens,
+            "tokenizer": chunker.tokenizer.name if chunker.tokenizer else None,
+            "empty": chunker.empty,
+            "surrogates": chunker.surrogates,
+            "count_tokens": chunker.count_tokens,
+        }
 
     @property
     def limiter(self) -> Limiter:
@@ -219,6 +237,7 @@ class Embedder:
         ordered: bool = True,
         on_outage: OnOutage = "stop",
         max_spend_tokens: int | None = None,
+        store: Store | None = None,
     ) -> AsyncIterator[Results]:
         """
         Embed any iterable or async iterable, in memory bounded by ``limits``.
@@ -226,7 +245,7 @@ class Embedder:
         The block's value iterates over an :class:`Embedding` or a :class:`Failure` for every document: in order,
         or as each is done with ``ordered=False``. Something that is no document becomes a failure. A slow reader
         slows the run down; leaving the block cancels it. *on_outage* and *max_spend_tokens* are those of
-        :meth:`embed`.
+        :meth:`embed`; *store* stands in for that of the embedder.
 
         The iteration raises :class:`RunStoppedError` after the last result when going on could not help, and
         what *documents* itself raised once everything before is embedded.
@@ -234,7 +253,7 @@ class Embedder:
         if isinstance(documents, str | bytes | Mapping):
             raise InvalidInputError(f"expected an iterable of documents, got {type(documents).__name__}")
         account = self._account(max_spend_tokens=max_spend_tokens, on_outage=on_outage, streams=True)
-        parts = self._parts(account, self._chunker, self._observe, ordered=ordered)
+        parts = self._parts(account, self._chunker, self._observe, ordered=ordered, store=store)
         async with pipeline.run(documents, parts) as blocks:
             yield Results(blocks, account)
 
@@ -265,8 +284,11 @@ class Embedder:
         check_choice("on_outage", on_outage, OnOutage)
         return Account(on_outage=on_outage, retries=self._retries, **options)
 
-    def _parts(self, account: Account, chunker: Chunker, observe: Observe, *, ordered: bool) -> pipeline.Parts:
+    def _parts(
+        self, account: Account, chunker: Chunker, observe: Observe, *, ordered: bool, store: Store | None = None
+    ) -> pipeline.Parts:
         self._settle_in_loop()
+        store = store or self._store
         if account.remaining is not None:
             # By their bytes alone texts would seem to cost four times as much, and the run would end early.
             chunker = replace(chunker, count_tokens=True)
@@ -276,9 +298,10 @@ class Embedder:
             send=self._sender.send,
             account=account,
             limits=self._limits,
-            workers=self._router.places + 1,  # one waits for a place: so it shows whether there are enough
+            # One waits for a place, so it shows whether there are enough. While a store takes its time, others send.
+            workers=self._router.places * (1 if isinstance(store, NoStore) else 2) + 1,
             ordered=ordered,
-            store=self._store,
+            store=store,
             observe=observe,
         )
 

@@ -187,3 +187,9 @@ def _check_dimensions(model: str, knowledge: Model, dimensions: int | None) -> i
         if dimensions > knowledge.dimensions:
             raise ConfigurationError(f"dimensions: {model} gives at most {knowledge.dimensions:,}, got {dimensions:,}")
     return dimensions
+
+
+def public_url(url: str) -> str:
+    """*url* without what may be a secret: a user, a password, a query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -24,9 +24,11 @@ EmbedbatchError
 │   └── QuotaExhaustedError     no credit or spend limit reached; waiting does not help
 ├── NotAttemptedError           the run stopped before this document was sent
 ├── SourceError                 a corpus file that cannot be read: file, line, reason
+├── JournalError                what a job keeps beside its result is broken, or cannot be written
 └── RunError                    a run that ended with less than everything; carries the result
     ├── FailedDocumentsError    some documents failed, the rest is done
     └── RunStoppedError         the run ended early; what was done is kept
+        ├── RunInterruptedError  somebody asked for it
         └── SpendLimitError     max_spend_tokens was reached
 
 A failure of one document carries an InputError, a RequestError or a NotAttemptedError. An error that
@@ -55,6 +57,7 @@ __all__ = [
     "InvalidInputError",
     "InvalidReplyError",
     "InvalidTextError",
+    "JournalError",
     "MalformedReplyError",
     "ModelNotFoundError",
     "NotAttemptedError",
@@ -63,6 +66,7 @@ __all__ = [
     "RequestError",
     "RequestRefusedError",
     "RunError",
+    "RunInterruptedError",
     "RunStoppedError",
     "ServerError",
     "SourceError",
@@ -213,6 +217,19 @@ class SourceError(EmbedbatchError):
         super().__init__(f"{where}: {reason}")
 
 
+class JournalError(EmbedbatchError):
+    """
+    What a job keeps beside its result is broken, or cannot be written: the message names the file and the reason.
+
+    What was whole before still counts: nothing is lost but what could not be written.
+    """
+
+    def __init__(self, reason: str, *, path: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
 class RunError(EmbedbatchError):
     """
     A run that ended with less than everything.
@@ -233,6 +250,10 @@ class FailedDocumentsError(RunError):
 
 class RunStoppedError(RunError):
     """The run ended early because going on could not help. ``__cause__`` says why."""
+
+
+class RunInterruptedError(RunStoppedError):
+    """The run ended because it was asked to. What was in flight then was waited for."""
 
 
 class SpendLimitError(RunStoppedError):

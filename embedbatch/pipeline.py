@@ -41,6 +41,7 @@ from .plan.chunker import Chunker, Plan, Source
 from .plan.packer import Packer
 from .settings import LINGER, MAX_LINGER, Limits
 from .store import Store
+from .tasks import task_group
 from .values import Batch, Chunks, Document, Failure, Id, Vectors
 from .window import Window
 
@@ -68,32 +69,25 @@ class Parts:
 
 
 @asynccontextmanager
-async def run(source: Iterable[Any] | AsyncIterable[Any], parts: Parts) -> AsyncIterator[AsyncIterator[Block]]:
+async def run(source: Iterable[Any] | AsyncIterable[Any], parts: Parts) -> AsyncIterator[Run]:
     """
     Embed what *source* yields: documents, texts or token arrays. The block's value iterates over the results.
 
     The iteration ends with what stopped the run, if anything did: :class:`RunStoppedError`, or the source's own
     exception. Leaving the block early cancels what is in flight.
     """
-    flow = _Flow(source, parts)
-    failed: BaseException | None = None
-    try:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(flow.read)
-            tasks.start_soon(flow.plan, tasks)
-            try:
-                yield flow
-            finally:
-                tasks.cancel_scope.cancel()
-                flow.leave()
-    except BaseExceptionGroup as group:
-        # The task group wraps what was raised in the block or in a task. Alone, it comes out as it is.
-        failed = group.exceptions[0] if len(group.exceptions) == 1 else group
-    if failed is not None:
-        raise failed  # outside of the handler, so that its own cause and context stay
+    flow = Run(source, parts)
+    async with task_group() as tasks:
+        tasks.start_soon(flow.read)
+        tasks.start_soon(flow.plan, tasks)
+        try:
+            yield flow
+        finally:
+            tasks.cancel_scope.cancel()
+            flow.leave()
 
 
-class _Flow:
+class Run:
     """One run: its tasks are *read*, *plan*, and *work* as many times as there are batches to send at once."""
 
     def __init__(self, source: Iterable[Any] | AsyncIterable[Any], parts: Parts) -> None:
@@ -247,7 +241,7 @@ class _Flow:
         self._taken.set()
         plan = chunker.plan(slab) if effort <= INLINE else await self._parts.in_thread(chunker.plan, slab)
         self._note(plan)
-        known = self._parts.store.known(plan.chunks)
+        known = await self._parts.store.known(plan.chunks)
         if not known:
             return plan.chunks
         rows = sorted(known)
@@ -321,18 +315,20 @@ class _Flow:
             self._parts.observe(DocumentFailed(failure))
         self._progress.set()
 
-    def _stop(self, error: EmbedbatchError) -> None:
+    def stop(self) -> None:
         """Send nothing more. What is in flight is paid for, so it is waited for."""
-        if self._stopped is not None:
-            return
         self._parts.account.close()
-        self._stopped = error
         self._news.set()
         self._taken.set()
         self._window.release(0, 0)
         if not self._in_hand:
             self._reading.cancel()
-        self._parts.observe(RunStopped(error))
+
+    def _stop(self, error: EmbedbatchError) -> None:
+        if self._stopped is None:
+            self._stopped = error
+            self.stop()
+            self._parts.observe(RunStopped(error))
 
     def _leave(self) -> None:
         """A task that brings results has ended. After the last one, what has none will get none."""

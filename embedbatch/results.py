@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
 from typing import Self
 
 from .assemble.reassembler import Block
 from .dispatch.account import Account
+from .pipeline import Run
 from .values import Embedding, Failure, Usage
 
 __all__ = ["Results"]
@@ -16,7 +16,7 @@ __all__ = ["Results"]
 class Results:
     """The results of a stream, one for every document, and what they have cost so far."""
 
-    def __init__(self, blocks: AsyncIterator[Block], account: Account) -> None:
+    def __init__(self, blocks: Run, account: Account) -> None:
         self._blocks = blocks
         self._account = account
         self._ready: deque[Embedding | Failure] = deque()
@@ -25,6 +25,10 @@ class Results:
     def usage(self) -> Usage:
         """What the endpoint has counted so far."""
         return self._account.usage
+
+    def stop(self) -> None:
+        """Send nothing more. What is in flight is waited for; what was not sent fails as not attempted."""
+        self._blocks.stop()
 
     def __aiter__(self) -> Self:
         return self

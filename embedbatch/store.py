@@ -16,7 +16,7 @@ class Store(Protocol):
     what a reply brought, before it counts as done.
     """
 
-    def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
+    async def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
         """The vectors already known, by row of *chunks*."""
 
     async def put(self, batch: Batch, vectors: Vectors, /) -> None:
@@ -26,7 +26,7 @@ class Store(Protocol):
 class NoStore:
     """Remembers nothing."""
 
-    def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
+    async def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
         return {}
 
     async def put(self, batch: Batch, vectors: Vectors, /) -> None:

@@ -36,6 +36,8 @@ ConcurrentRequests = Annotated[int, typer.Option("--max-concurrent-requests", he
 BatchInputs = Annotated[int, typer.Option("--max-batch-inputs", help="Documents in one request.")]
 OnOutage = Annotated[str, typer.Option(help="When the endpoint is away.", metavar="wait|stop")]
 SpendTokens = Annotated[int | None, typer.Option("--max-spend-tokens", help="Stop before more are spent.")]
+NoDedupe = Annotated[bool, typer.Option("--no-dedupe", help="Send equal documents as often as they come.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Start over, whatever was done.")]
 NoTokens = Annotated[bool, typer.Option("--no-tokens", help="Do not count the tokens of each document.")]
 
 BatchSizes = Annotated[str, typer.Option(help="Inputs in a request, to try.", metavar="N,N,…")]
@@ -68,9 +70,11 @@ def run(
     max_spend_tokens: SpendTokens = None,
     on_outage: OnOutage = "wait",
     no_tokens: NoTokens = False,
+    no_dedupe: NoDedupe = False,
+    fresh: Fresh = False,
 ) -> None:
     """
-    Embed a corpus file: one vector for each document, in order.
+    Embed a corpus file: one vector for each document, in order. The same command again goes on where a run ended.
 
     The key is taken from OPENAI_API_KEY. Documents that fail are listed in DEST.failures.jsonl.
 
@@ -91,6 +95,8 @@ def run(
             "keep_text": keep_text,
             "max_spend_tokens": max_spend_tokens,
             "on_outage": on_outage,
+            "dedupe": not no_dedupe,
+            "fresh": fresh,
         }
         options = {
             "base_url": base_url,

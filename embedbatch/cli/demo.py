@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ..errors import ConfigurationError
-from ..jobs.files import drafts_for
+from ..jobs.disk import Disk, temporary_for
 from . import corpus
 from .running import run
 from .searching import print_matches, search
@@ -26,7 +26,7 @@ def demo(folder: Path) -> bool:
     except OSError as error:
         raise ConfigurationError(f"--output: cannot make {folder}: {error.strerror}") from error
     count = write_corpus(source)
-    job = {"id_column": "id", "keep_text": True}
+    job = {"id_column": "id", "keep_text": True, "fresh": True}
     complete = run(source, destination, "local", job=job, options={"count_tokens": True})
     for query in QUERIES:
         print(f"\n{query}")
@@ -40,10 +40,11 @@ def demo(folder: Path) -> bool:
 def write_corpus(path: Path) -> int:
     """Write a document for each docstring of the library; return how many there are."""
     docstrings = corpus.read_docstrings(corpus.library())
-    with drafts_for(path) as drafts:
-        file = drafts.create()
+    disk = Disk()
+    with disk.open(temporary_for(path)) as file:
+        file.truncate(0)
         for name, docstring in docstrings.items():
             # The name says a lot about a thing, so it is part of the text.
             file.write(json.dumps({"id": name, "text": f"{name}: {docstring}"}).encode() + b"\n")
-        drafts.publish()
+        disk.publish(file, temporary_for(path), path)
     return len(docstrings)

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from ..errors import EmbedbatchError, RunStoppedError
+from ..errors import EmbedbatchError, JournalError, RunInterruptedError, RunStoppedError
 
 DOCUMENTS_FAILED = 1
 CANNOT_WORK = 2  # as for a wrong flag: settings, keys, sources and destinations
@@ -26,13 +26,19 @@ def outcome() -> Iterator[None]:
             warnings.showwarning = _show_warning
             yield
     except KeyboardInterrupt:
-        _fail("interrupted; no unfinished file is left behind", INTERRUPTED)
+        _fail("interrupted; the same command goes on where it was", INTERRUPTED)
     except RunStoppedError as error:
-        _fail(" ".join([str(error), *getattr(error, "__notes__", [])]), STOPPED)
+        _fail(_with_notes(error), INTERRUPTED if isinstance(error, RunInterruptedError) else STOPPED)
+    except JournalError as error:
+        _fail(_with_notes(error), STOPPED)
     except EmbedbatchError as error:
-        _fail(str(error), CANNOT_WORK)
+        _fail(_with_notes(error), CANNOT_WORK)
     except OSError as error:
         _fail(str(error), STOPPED)
+
+
+def _with_notes(error: EmbedbatchError) -> str:
+    return " ".join([str(error), *getattr(error, "__notes__", [])])
 
 
 def _fail(reason: str, status: int) -> NoReturn:

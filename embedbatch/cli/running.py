@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -16,6 +17,7 @@ from ..blocking import loop_options
 from ..embedder import Embedder
 from ..errors import ConfigurationError
 from ..events import EndpointAway, EndpointBack, Event
+from ..tasks import task_group
 from .progress import progress_bar
 
 
@@ -30,10 +32,25 @@ def run(source: Path, destination: Path, model: str, *, job: Mapping[str, Any], 
 async def _run(
     source: Path, destination: Path, model: str, job: Mapping[str, Any], options: Mapping[str, Any]
 ) -> tuple[jobs.Summary, int]:
-    async with Embedder(model, observe=tell, **options) as embedder:
+    stop = anyio.Event()
+    async with Embedder(model, observe=tell, **options) as embedder, task_group() as tasks:
+        tasks.start_soon(_stop_at_signal, stop)
         with progress_bar() as progress:
-            summary = await jobs.run(source, destination, embedder, progress=progress, **job)
+            summary = await jobs.run(source, destination, embedder, progress=progress, stop=stop, **job)
+        tasks.cancel_scope.cancel()
         return summary, embedder.stats().cut
+
+
+async def _stop_at_signal(stop: anyio.Event) -> None:
+    """At the first Ctrl-C send nothing more; at the second, leave at once. Nothing is lost either way."""
+    if os.name == "nt":
+        return  # its event loops take no signals: Ctrl-C leaves at once
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            if stop.is_set():
+                raise KeyboardInterrupt
+            stop.set()
+            print("\nWaiting for what is in flight. Ctrl-C once more leaves at once; nothing is lost.", file=sys.stderr)
 
 
 def tell(event: Event) -> None:
@@ -70,6 +87,8 @@ def describe(summary: jobs.Summary, model: str, cut: int) -> str:
     if summary.dimensions is not None:
         facts.insert(0, f"{summary.dimensions:,} dimensions")
     words = [f"{done} embedded with {model} into {summary.destination} ({', '.join(facts)})"]
+    if summary.duplicates:
+        words.append(f"{summary.duplicates:,} were equal to one before")
     if cut:
         words.append(f"{cut:,} were longer than the model takes")
     if summary.skipped:

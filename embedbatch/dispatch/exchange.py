@@ -21,6 +21,7 @@ from ..errors import (
 )
 from ..events import AttemptFailed, BatchAnswered, EndpointAway, EndpointBack, EndpointPaused, Observe, RequestHedged
 from ..settings import Retries
+from ..tasks import task_group
 from ..values import Batch, Usage
 from ..wire.body import Body
 from ..wire.fault import FOR_A_RATE, Action, Fault, Trouble, holds_error, judge, read_request_id
@@ -107,9 +108,8 @@ class Exchange:
         outcomes: list[tuple[Lease, Outcome]] = []
         out = {lease}
         copy: Lease | None = None
-        failed: BaseException | None = None
         try:
-            async with anyio.create_task_group() as tasks:
+            async with task_group() as tasks:
 
                 async def run(lease: Lease) -> None:
                     outcomes.append((lease, await self._send(route, lease, attempt)))
@@ -122,14 +122,9 @@ class Exchange:
                 if copy is not None:
                     out.add(copy)
                     tasks.start_soon(run, copy)
-        except BaseExceptionGroup as group:
-            # The task group wraps what was raised in a task. Alone, it comes out as it is.
-            failed = group.exceptions[0] if len(group.exceptions) == 1 else group
         finally:
             if copy is not None:
                 route.hedges.came_back()
-        if failed is not None:
-            raise failed
         winner, outcome = next((each for each in outcomes if isinstance(each[1], Decoded)), outcomes[-1])
         if copy is not None:
             self._observe(RequestHedged(route.name, len(attempt.batch), winner is copy, len(outcomes) == 1))

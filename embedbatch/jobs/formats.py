@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from ..errors import ConfigurationError
-from .files import Drafts
+from .disk import Disk
 from .origin import Origin
+from .parts import Division
 from .result import Result, Sink
 from .sources import IdType
 
@@ -23,15 +24,20 @@ def check_destination(path: Path) -> None:
         raise ConfigurationError(f"destination: the directory {path.parent} cannot be written to")
 
 
-def open_sink(drafts: Drafts, origin: Origin, *, dimensions: int, id_type: IdType, keep_text: bool) -> Sink:
-    """The sink for the destination of *drafts*, by its suffix."""
-    if _is_parquet(drafts.destination):
+def open_sink(
+    disk: Disk, folder: Path, destination: Path, origin: Origin, *, division: Division, id_type: IdType, keep_text: bool
+) -> Sink:
+    """The sink for *destination*, by its suffix. What is not complete yet is in *folder*."""
+    if _is_parquet(destination):
         from .parquet import ParquetSink
 
-        return ParquetSink(drafts, origin, dimensions=dimensions, id_type=id_type, keep_text=keep_text)
+        dimensions = origin.dimensions or 0
+        return ParquetSink(
+            disk, folder, destination, origin, dimensions=dimensions, id_type=id_type, keep_text=keep_text
+        )
     from .npy import NpySink
 
-    return NpySink(drafts, origin, dimensions=dimensions)
+    return NpySink(disk, folder, destination, origin, documents=division.documents, part_rows=division.part_rows)
 
 
 def open_result(destination: str | os.PathLike[str]) -> Result:

@@ -8,8 +8,10 @@ Beside it, ``….npy.ids.jsonl`` has ``{"id": …, "tokens": …}`` for every ro
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 import numpy as np
@@ -17,39 +19,100 @@ import numpy as np
 from ..errors import SourceError
 from ..values import Vectors
 from . import origin as origins
-from .files import Drafts
+from .disk import Disk, temporary_for
 from .origin import Origin
-from .result import Block, Entry
+from .result import Block, DamagedPartsError, Entry
+from .rows import digest_of
 
 _IDS = ".ids.jsonl"
 _META = ".meta.json"
+_VECTORS = "vectors.npy"
 _BLOCK_BYTES = 16 * 2**20
 
 
 class NpySink:
-    """Appends rows, and writes the header again when their number is known."""
+    """Writes the vectors of all parts into one file, each in its place, and the ids of each into a file of its own."""
 
-    def __init__(self, drafts: Drafts, origin: Origin, *, dimensions: int) -> None:
-        self._dimensions = dimensions
-        self._rows = 0
-        self._vectors = drafts.create()
-        self._ids = drafts.create(_IDS)
-        self._vectors.write(_header(0, dimensions))
-        drafts.create(_META).write(origins.encode(origin) + b"\n")
+    def __init__(
+        self, disk: Disk, folder: Path, destination: Path, origin: Origin, *, documents: int, part_rows: int
+    ) -> None:
+        self._dimensions = origin.dimensions or 0
+        self._header = _header(documents, self._dimensions)
+        self._documents = documents
+        self._part_rows = part_rows
+        self._origin = origin
+        self._disk = disk
+        self._folder = folder
+        self._destination = destination
 
-    def write(self, block: Block) -> None:
-        self._rows += len(block.ids)
-        self._vectors.write(np.ascontiguousarray(block.vectors, "<f4").data)
-        texts: Sequence[dict[str, str | None]] = [{}] * len(block.ids)
-        if block.texts is not None:
-            texts = [{"text": text} for text in block.texts]
-        encoder = msgspec.json.Encoder()
-        for id, tokens, text in zip(block.ids, block.tokens, texts, strict=True):
-            self._ids.write(encoder.encode({"id": id, "tokens": tokens, **text}) + b"\n")
+    def write_part(self, number: int, blocks: Iterable[Block]) -> int:
+        ids = self._ids(number)
+        temporary = temporary_for(ids)
+        self._disk.remove(temporary)
+        with self._vectors() as vectors, self._disk.open(temporary) as file:
+            vectors.seek(self._offset(number))
+            for block in blocks:
+                vectors.write(np.ascontiguousarray(block.vectors, "<f4").data)
+                file.write(b"".join(_lines(block)))
+            self._disk.sync(vectors)
+            self._disk.publish(file, temporary, ids)
+        return self._digest(number)
 
-    def close(self) -> None:
-        self._vectors.seek(0)
-        self._vectors.write(_header(self._rows, self._dimensions))
+    def assemble(self, digests: Mapping[int, int]) -> list[tuple[Path, Path]]:
+        damaged = [number for number, digest in digests.items() if not self._is_whole(number, digest)]
+        if damaged:
+            raise DamagedPartsError(damaged, self._folder)
+        with self._vectors() as vectors:
+            self._disk.sync(vectors)
+        ids = self._folder / "ids.jsonl"
+        self._disk.remove(ids)
+        with self._disk.open(ids) as whole:
+            for number in digests:
+                with self._disk.read(self._ids(number)) as file:
+                    shutil.copyfileobj(file, whole)
+            self._disk.sync(whole)
+        meta = self._folder / "meta.json"
+        with self._disk.open(meta) as file:
+            file.truncate(0)
+            file.write(origins.encode(self._origin) + b"\n")
+            self._disk.sync(file)
+        name = self._destination.name
+        return [
+            (ids, self._destination.with_name(name + _IDS)),
+            (meta, self._destination.with_name(name + _META)),
+            (self._folder / _VECTORS, self._destination),
+        ]
+
+    def _vectors(self) -> BinaryIO:
+        """The file of all vectors, with its header and room for all rows."""
+        file = self._disk.open(self._folder / _VECTORS)
+        try:
+            self._disk.allocate(file, len(self._header) + self._documents * 4 * self._dimensions)
+            file.seek(0)
+            file.write(self._header)
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _is_whole(self, number: int, digest: int) -> bool:
+        try:
+            return self._digest(number) == digest
+        except FileNotFoundError:
+            return False
+
+    def _digest(self, number: int) -> int:
+        """A digest of both, the vectors and the ids of part *number*."""
+        rows = min(self._part_rows, self._documents - number * self._part_rows)
+        with self._disk.read(self._folder / _VECTORS) as vectors, self._disk.read(self._ids(number)) as ids:
+            vectors.seek(self._offset(number))
+            return digest_of(vectors, rows * 4 * self._dimensions) ^ digest_of(ids)
+
+    def _offset(self, number: int) -> int:
+        return len(self._header) + number * self._part_rows * 4 * self._dimensions
+
+    def _ids(self, number: int) -> Path:
+        return self._folder / f"ids-{number:06}.jsonl"
 
 
 class NpyResult:
@@ -80,6 +143,15 @@ class NpyResult:
                     values = msgspec.json.decode(line)
                     entries[row] = Entry(values["id"], values.get("text"))
         return entries
+
+
+def _lines(block: Block) -> Iterator[bytes]:
+    texts: Sequence[dict[str, str | None]] = [{}] * len(block.ids)
+    if block.texts is not None:
+        texts = [{"text": text} for text in block.texts]
+    encoder = msgspec.json.Encoder()
+    for id, tokens, text in zip(block.ids, block.tokens, texts, strict=True):
+        yield encoder.encode({"id": id, "tokens": tokens, **text}) + b"\n"
 
 
 def _header(rows: int, dimensions: int) -> bytes:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
 from ..embedder import Embedder
+from ..endpoints import public_url
 from ..errors import SourceError
 from ..version import VERSION
 
@@ -35,7 +35,7 @@ def origin_of(embedder: Embedder, dimensions: int | None) -> Origin:
         model=embedder.model,
         dimensions=dimensions,
         endpoint=embedder.endpoint.name,
-        base_url=None if embedder.endpoint.name == "local" else _public(embedder.base_url),
+        base_url=None if embedder.endpoint.name == "local" else public_url(embedder.base_url),
         version=VERSION,
     )
 
@@ -53,9 +53,3 @@ def decode(data: bytes, path: Path) -> Origin:
         raise SourceError(
             "it does not say what made its vectors: not a result of embedbatch", path=str(path)
         ) from error
-
-
-def _public(url: str) -> str:
-    """*url* without what may be a secret: a user, a password, a query."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,9 +1,10 @@
-"""What every format of a destination can do: take blocks while a job runs, and answer queries afterwards."""
+"""What every format of a destination can do: take parts while a job runs, and answer queries afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from ..values import Id, Vectors
@@ -25,14 +26,31 @@ class Block:
     texts: Sequence[str | None] | None
 
 
+class DamagedPartsError(Exception):
+    """The parts of these *numbers*, in *path*, are not what was written."""
+
+    def __init__(self, numbers: Sequence[int], path: Path) -> None:
+        super().__init__(f"{path}: {len(numbers):,} parts are damaged")
+        self.numbers = numbers
+        self.path = path
+
+
 class Sink(Protocol):
-    """Where the blocks of a job go. Used in a worker thread, by one call at a time."""
+    """Where the parts of a job go. Used in a worker thread, by one call at a time."""
 
-    def write(self, block: Block) -> None:
-        """Append *block*."""
+    def write_part(self, number: int, blocks: Iterable[Block]) -> int:
+        """
+        Keep the rows of part *number*; return a digest of what was written.
 
-    def close(self) -> None:
-        """Complete the file; it is published afterwards."""
+        When it returns they would survive a loss of power. A part may be written again, with the same rows.
+        """
+
+    def assemble(self, digests: Mapping[int, int]) -> list[tuple[Path, Path]]:
+        """
+        Make the result of all parts: what there is under another name, and the name that each is to have.
+
+        The destination itself is the last. Raises :class:`DamagedPartsError` for parts that have not their digest.
+        """
 
 
 class Entry(NamedTuple):

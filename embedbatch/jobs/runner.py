@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import anyio
+import anyio.to_thread
+import msgspec
 from anyio.from_thread import start_blocking_portal
 
 from ..blocking import loop_options
 from ..embedder import Embedder
-from ..errors import ConfigurationError, RunStoppedError
+from ..errors import ConfigurationError, JournalError, RunInterruptedError, RunStoppedError
 from ..settings import OnOutage
-from ..values import Document, Usage
-from .files import drafts_for
-from .formats import check_destination
-from .output import Output
-from .sources import Row, Scan, Source, open_source, scan
+from ..values import Usage
+from .disk import Disk, naming
+from .formats import check_destination, open_sink
+from .job import Job
+from .journal import Journal
+from .origin import origin_of
+from .part_writer import PartWriter
+from .parts import rows_of_a_part
+from .result import DamagedPartsError, Sink
+from .sources import open_source
+from .work import Work
+
+FAILURES = ".failures.jsonl"
 
 _TELL_AFTER = 0.1  # seconds between two reports of progress
 
@@ -47,11 +58,12 @@ class Progress:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """
-    What a job has done.
+    What a job has done, in all of its runs.
 
     Of *documents*, *embedded* have a vector; *failures* are listed in *failures_file*, which is ``None`` if there
-    are none; *skipped* are those that the embedder's policy passes over. *dimensions* is ``None`` if no document was
-    embedded and the model's are not known. *seconds* is the time it took, reading the source twice included.
+    are none; *skipped* are those that the embedder's policy passes over. *duplicates* have the vector of an equal
+    document before them. *dimensions* is ``None`` if no document was embedded and the model's are not known. *usage*
+    and *seconds* are sums over all runs.
     """
 
     destination: Path
@@ -59,10 +71,12 @@ class Summary:
     embedded: int
     failures: int
     skipped: int
+    duplicates: int
     failures_file: Path | None
     dimensions: int | None
     usage: Usage
     seconds: float
+    runs: int
 
 
 async def run(
@@ -73,26 +87,37 @@ async def run(
     text_column: str = "text",
     id_column: str | None = None,
     keep_text: bool = False,
+    dedupe: bool = True,
+    fresh: bool = False,
     max_spend_tokens: int | None = None,
     on_outage: OnOutage = "wait",
+    stop: anyio.Event | None = None,
     progress: Callable[[Progress], object] | None = None,
+    part_rows: int | None = None,
+    disk: Disk | None = None,
 ) -> Summary:
     """
-    Embed every document of the file *source* into the file *destination*, in order.
+    Embed every document of the file *source* into the file *destination*, in order; go on where a run before ended.
 
     *source* is a ``.jsonl`` file, whose documents are in *text_column* and their ids in *id_column* (without one,
     they are numbered from 0), or a ``.txt`` file with a document per line. It is read twice: once to find rows that
-    cannot be read before anything is sent. *destination* is a ``.parquet`` or ``.npy`` file; *keep_text* writes the
-    texts too. An endpoint that is away is waited for, or ends the job with ``on_outage="stop"``. *progress* is called
-    in the event loop, ten times a second at most.
+    cannot be read, and documents that are equal, before anything is sent. *destination* is a ``.parquet`` or ``.npy``
+    file; *keep_text* writes the texts too. Equal documents are sent once, unless *dedupe* is false. An endpoint that
+    is away is waited for, or ends the job with ``on_outage="stop"``. When *stop* is set nothing more is sent, and what
+    is in flight is waited for. *progress* is called in the event loop, ten times a second at most.
+    Documents go into the result in parts of *part_rows*, by default some 128 MB of vectors.
+
+    What a reply brought is kept in the folder ``DESTINATION.journal`` before it counts as done. However a run ends,
+    the same call goes on from there; a job that is finished is not done again. *fresh* starts over.
 
     A document that fails keeps its row, without a vector, and is listed in ``DESTINATION.failures.jsonl`` with its
     id, line, error and attempts; where nothing failed there is no such file. The destination, and what belongs to
-    it, is replaced when the job is complete; until then, and if it ends with an error, it stays as it was.
+    it, is replaced when the job is complete; until then it stays as it was.
 
-    Raises :class:`SourceError` for a source and :class:`ConfigurationError` for a destination that cannot be used,
-    before anything is sent, and :class:`RunStoppedError` when going on could not help or *max_spend_tokens* is
-    reached.
+    Raises :class:`SourceError` for a source and :class:`ConfigurationError` for a destination that cannot be used, or
+    a job that was begun otherwise, before anything is sent; :class:`JournalError` for a journal that is broken or
+    cannot be written; and :class:`RunStoppedError` when going on could not help, *max_spend_tokens* is reached by this
+    run, or *stop* was set.
     """
     started_at = anyio.current_time()
     target = Path(destination)
@@ -100,117 +125,220 @@ async def run(
     if embedder.long_input == "chunks":
         raise ConfigurationError('long_input="chunks" gives several vectors, and a file has one row per document')
     corpus = open_source(Path(source), text_column=text_column, id_column=id_column)
-    totals = await scan(corpus)
-    with drafts_for(target) as drafts:
-        output = Output(drafts, embedder, id_type=totals.id_type, keep_text=keep_text)
-        job = _Job(corpus, totals, output, progress)
-        try:
-            usage = await job.embed(embedder, max_spend_tokens, on_outage)
-        except RunStoppedError as error:
-            error.add_note(f"Nothing was written to {target}.")
-            raise
-        await output.publish()
-    return Summary(
-        destination=target,
-        documents=totals.documents,
-        embedded=output.embedded,
-        failures=output.failures,
-        skipped=output.skipped,
-        failures_file=output.failures_file,
-        dimensions=output.dimensions,
-        usage=usage,
-        seconds=anyio.current_time() - started_at,
-    )
+    asked = {"text_column": text_column, "id_column": id_column, "keep_text": keep_text}
+    job = Job(target, corpus, disk or Disk(), fresh=fresh)
+    try:
+        rows = part_rows or rows_of_a_part(embedder.dimensions)
+        await job.settle({**embedder.recipe, **asked}, dimensions=embedder.dimensions, part_rows=rows, dedupe=dedupe)
+        if not job.is_finished:
+            task = _Task(job, embedder, keep_text=keep_text, has_ids=id_column is not None, progress=progress)
+            await task.run(stop, {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}, started_at)
+        return _summary(job)
+    finally:
+        job.close()
 
 
-def run_blocking(
-    source: FileName,
-    destination: FileName,
-    model: str,
-    *,
-    text_column: str = "text",
-    id_column: str | None = None,
-    keep_text: bool = False,
-    max_spend_tokens: int | None = None,
-    on_outage: OnOutage = "wait",
-    progress: Callable[[Progress], object] | None = None,
-    **options: Any,
-) -> Summary:
+def run_blocking(source: FileName, destination: FileName, model: str, **options: Any) -> Summary:
     """
     Do the same from a script or a notebook, and wait for it.
 
-    Arguments and errors are those of :func:`run`; *options* are those of :class:`Embedder`. *progress* is called in
-    another thread. Ctrl-C cancels the job.
+    Of the *options*, those that :func:`run` has are its own; all others are those of :class:`Embedder`. *progress* is
+    called in another thread. Ctrl-C cancels the job.
     """
+    own = {name: options.pop(name) for name in list(options) if name in _OWN}
     embedder = Embedder(model, **options)
 
     async def run_and_close() -> Summary:
         async with embedder:
-            return await run(
-                source,
-                destination,
-                embedder,
-                text_column=text_column,
-                id_column=id_column,
-                keep_text=keep_text,
-                max_spend_tokens=max_spend_tokens,
-                on_outage=on_outage,
-                progress=progress,
-            )
+            return await run(source, destination, embedder, **own)
 
     # A loop in a thread of its own: a notebook's is running already.
     with start_blocking_portal(backend_options=loop_options()) as portal:
         return portal.call(run_and_close)
 
 
-class _Job:
-    """Puts every document in, and hands its result on together with the row it came from."""
+_OWN = frozenset(signature(run).parameters) - {"source", "destination", "embedder"}
+
+
+class _Task:
+    """One run of a job."""
 
     def __init__(
-        self, source: Source, totals: Scan, output: Output, progress: Callable[[Progress], object] | None
+        self,
+        job: Job,
+        embedder: Embedder,
+        *,
+        keep_text: bool,
+        has_ids: bool,
+        progress: Callable[[Progress], object] | None,
     ) -> None:
-        self._source = source
-        self._totals = totals
-        self._output = output
+        self._job = job
+        self._embedder = embedder
+        self._keep_text = keep_text
         self._progress = progress
-        self._waiting: deque[Row] = deque()  # bounded by the embedder's window
-        self._documents = 0
-        self._bytes = 0
         self._told_at = -math.inf
+        self._used = job.ledger.usage()  # by the runs before
+        self._journal = Journal(
+            job.disk,
+            job.folder,
+            job.ledger,
+            division=job.division,
+            dimensions=job.ledger.fact("dimensions"),
+        )
+        self._writer = PartWriter(job, self._journal, self._open_sink, keeps_text=keep_text, has_ids=has_ids)
 
-    async def embed(self, embedder: Embedder, max_spend_tokens: int | None, on_outage: OnOutage) -> Usage:
-        """Embed it all; the results go to the output."""
-        options: dict[str, Any] = {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}
-        async with embedder.stream(self._read(), **options) as results:
-            self._tell(results.usage)
-            async for result in results:
-                row = self._waiting.popleft()
-                await self._output.add(result, line=row.line, text=row.content)
-                self._documents += 1
-                self._bytes += row.bytes
-                self._tell(results.usage)
-            return results.usage
+    async def run(self, stop: anyio.Event | None, options: dict[str, Any], started_at: float) -> None:
+        """Embed what is left, and make the result."""
+        job = self._job
+        if job.ledger.fact("publishing") is None:
+            with self._kept(started_at):
+                await self._embed(stop, options)
+            with naming(job.folder):
+                await anyio.to_thread.run_sync(self._assemble)
+        with naming(job.folder):
+            await anyio.to_thread.run_sync(self._publish)
 
-    def _read(self) -> Iterator[Document]:
-        for row in self._source.rows():
-            self._waiting.append(row if self._output.keep_text else Row(row.id, None, row.line, row.bytes))
-            yield Document(row.content, row.id)
+    async def _embed(self, stop: anyio.Event | None, options: dict[str, Any]) -> None:
+        work = Work(self._job, self._journal, self._writer, tell=self._tell)
+        try:
+            await work.embed(self._embedder, stop, options)
+            if self._job.parts_to_do():
+                raise RunInterruptedError("the run was stopped")
+        except RunStoppedError as error:
+            whole = self._job.division.documents
+            error.add_note(
+                f"{work.documents:,} of {whole:,} documents are done, and kept in {self._job.folder}. The same call "
+                "goes on from there."
+                if work.embedded
+                else f"Nothing was written to {self._job.destination}."
+            )
+            raise
 
-    def _tell(self, usage: Usage) -> None:
+    @contextmanager
+    def _kept(self, started_at: float) -> Iterator[None]:
+        """A block at the end of which the journal is closed, and knows what the run has used."""
+        ledger = self._job.ledger
+        self._journal.run = ledger.begin_run()
+        try:
+            yield
+            ledger.end_run(self._journal.run, self._journal.usage(), anyio.current_time() - started_at)
+        except JournalError:
+            raise
+        except BaseException:
+            ledger.end_run(self._journal.run, self._journal.usage(), anyio.current_time() - started_at)
+            raise
+        finally:
+            self._journal.close()
+            self._writer.close()
+
+    def _open_sink(self, dimensions: int | None) -> Sink:
+        job = self._job
+        return open_sink(
+            job.disk,
+            job.folder,
+            job.destination,
+            origin_of(self._embedder, dimensions),
+            division=job.division,
+            id_type=job.scan.id_type,
+            keep_text=self._keep_text,
+        )
+
+    def _assemble(self) -> None:
+        """Make the files of the result, under other names."""
+        job = self._job
+        try:
+            files = self._writer.sink.assemble(
+                {number: part.digest for number, part in job.ledger.complete_parts().items()}
+            )
+        except DamagedPartsError as error:
+            for number in error.numbers:
+                job.ledger.reopen(number)
+            reason = f"{len(error.numbers):,} parts of the result are damaged. The next run makes them again"
+            raise JournalError(reason, path=str(error.path)) from error
+        if job.ledger.count_failures()[0]:
+            files.insert(0, (_list_failures(job), _beside(job.destination, FAILURES)))
+        job.disk.sync_directory(job.folder)
+        job.ledger.state(publishing=[(path.name, target.name) for path, target in files])
+        job.ledger.sync()  # before the first of them is gone from the folder
+
+    def _publish(self) -> None:
+        """Give the files of the result their names. It may have been begun before."""
+        job = self._job
+        files = [
+            (job.folder / name, job.destination.with_name(target)) for name, target in job.ledger.fact("publishing")
+        ]
+        if len(files) > 1 and files[-1][0].exists():
+            # Between two renames, new ids would stand beside old vectors: rather no vectors.
+            job.disk.remove(job.destination)
+        if not job.ledger.count_failures()[0]:
+            job.disk.remove(_beside(job.destination, FAILURES))
+        for path, target in files:
+            if path.exists():
+                job.disk.replace(path, target)
+            elif not target.exists():
+                raise JournalError("is gone. Start over: --fresh, in Python fresh=True", path=str(path))
+        job.disk.sync_directory(job.destination.parent)
+        job.ledger.state(is_finished=True)
+        job.ledger.sync()
+        job.tidy()
+
+    def _tell(self, work: Work, usage: Usage) -> None:
         """Report progress: at first, at last, and not too often in between."""
         if self._progress is None:
             return
         now = anyio.current_time()
-        if now - self._told_at < _TELL_AFTER and self._documents < self._totals.documents:
+        if now - self._told_at < _TELL_AFTER and work.documents < self._job.scan.documents:
             return
         self._told_at = now
         self._progress(
             Progress(
-                documents=self._documents,
-                total_documents=self._totals.documents,
-                bytes=self._bytes,
-                total_bytes=self._totals.bytes,
-                failures=self._output.failures,
-                tokens=usage.total_tokens,
+                documents=work.documents,
+                total_documents=self._job.scan.documents,
+                bytes=work.bytes,
+                total_bytes=self._job.scan.bytes,
+                failures=work.failures,
+                tokens=(self._used + usage).total_tokens,
             )
         )
+
+
+def _list_failures(job: Job) -> Path:
+    path = job.folder / "failures.jsonl"
+    job.disk.remove(path)
+    with job.disk.open(path) as file:
+        for part in range(job.division.parts):
+            for failure in job.ledger.failures(job.division.first(part), job.division.end(part)):
+                if not failure.is_skipped:
+                    record = {
+                        "id": failure.id,
+                        "line": failure.line,
+                        "error": failure.error,
+                        "reason": failure.reason,
+                        "attempts": failure.attempts,
+                    }
+                    file.write(msgspec.json.encode(record) + b"\n")
+        job.disk.sync(file)
+    return path
+
+
+def _summary(job: Job) -> Summary:
+    ledger = job.ledger
+    failures, skipped = ledger.count_failures()
+    runs, seconds = ledger.runs()
+    return Summary(
+        destination=job.destination,
+        documents=job.scan.documents,
+        embedded=sum(part.embedded for part in ledger.complete_parts().values()),
+        failures=failures,
+        skipped=skipped,
+        duplicates=ledger.fact("duplicates"),
+        failures_file=_beside(job.destination, FAILURES) if failures else None,
+        dimensions=ledger.fact("dimensions"),
+        usage=ledger.usage(),
+        seconds=seconds,
+        runs=runs,
+    )
+
+
+def _beside(destination: Path, suffix: str) -> Path:
+    return destination.with_name(destination.name + suffix)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import anyio.lowlevel
 import msgspec
@@ -21,21 +21,39 @@ _INT64 = range(-(2**63), 2**63)
 _SCAN_BYTES = 1_000_000  # read between two checkpoints of a scan: a few milliseconds
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One document of a file. *line* is counted from 1; *bytes* is the room its line takes in the file."""
+class Row(NamedTuple):
+    """
+    One document of a file. *line* is counted from 1; *bytes* is the room its line takes in the file, *offset* the
+    bytes before it.
+    """
 
     id: Id
     content: Any
     line: int
     bytes: int
+    offset: int
+
+
+class Place(NamedTuple):
+    """Where to begin reading: the *position* of a document, and the line and the offset of its row."""
+
+    position: int
+    line: int
+    offset: int
+
+
+BEGINNING = Place(0, 1, 0)
 
 
 class Source(Protocol):
     """A corpus that can be read more than once."""
 
-    def rows(self) -> Iterator[Row]:
-        """Its documents, in order. Raises :class:`SourceError` at the first that cannot be read."""
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    def rows(self, start: Place = BEGINNING) -> Iterator[Row]:
+        """Its documents, in order, from *start* on. Raises :class:`SourceError` at the first that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +78,12 @@ def open_source(path: Path, *, text_column: str, id_column: str | None) -> Sourc
             raise ConfigurationError(f"source: expected a .jsonl or .txt file, got {path.name!r}")
 
 
-async def scan(source: Source) -> Scan:
-    """Read all of *source* once, so that a row that cannot be read is found before anything is sent."""
+async def scan(source: Source, see: Callable[[Any], object] = lambda content: None) -> Scan:
+    """
+    Read all of *source* once, so that a row that cannot be read is found before anything is sent.
+
+    *see* is handed the content of each document.
+    """
     documents = nbytes = 0
     checkpoint = _SCAN_BYTES
     all_ints = True
@@ -70,6 +92,7 @@ async def scan(source: Source) -> Scan:
         documents += 1
         nbytes += row.bytes
         all_ints = all_ints and isinstance(row.id, int) and row.id in _INT64
+        see(row.content)
         if nbytes >= checkpoint:
             checkpoint = nbytes + _SCAN_BYTES
             await anyio.lowlevel.checkpoint()
@@ -87,10 +110,10 @@ class TextLines:
 
     path: Path
 
-    def rows(self) -> Iterator[Row]:
-        for number, line in _lines(self.path):
+    def rows(self, start: Place = BEGINNING) -> Iterator[Row]:
+        for number, offset, line in _lines(self.path, start):
             text = _decode(line, self.path, number)
-            yield Row(number - 1, text.removesuffix("\n").removesuffix("\r"), number, len(line))
+            yield Row(number - 1, text.removesuffix("\n").removesuffix("\r"), number, len(line), offset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,18 +130,18 @@ class JsonLines:
     text_column: str
     id_column: str | None = None
 
-    def rows(self) -> Iterator[Row]:
-        count = 0
+    def rows(self, start: Place = BEGINNING) -> Iterator[Row]:
+        count = start.position
         columns: list[str] | None = None  # of the first row, until a row has the text column
-        seen = False
-        for number, line in _lines(self.path):
+        seen = count > 0
+        for number, offset, line in _lines(self.path, start):
             if not line or line.isspace():
                 continue
             record = self._parse(line, number)
             seen = seen or self.text_column in record
             columns = columns or list(record)
             id = count if self.id_column is None else self._id(record, number)
-            yield Row(id, record.get(self.text_column), number, len(line))
+            yield Row(id, record.get(self.text_column), number, len(line), offset)
             count += 1
         if count and not seen:
             raise SourceError(_no_column(self.text_column, columns or []), path=str(self.path))
@@ -153,12 +176,15 @@ class JsonLines:
         return id
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file with their numbers, the first is 1, without a byte order mark."""
+def _lines(path: Path, start: Place) -> Iterator[tuple[int, int, bytes]]:
+    """The lines of a file from *start* on, with their numbers and offsets, without a byte order mark."""
+    offset = start.offset
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                yield number, line.removeprefix(_BOM) if number == 1 else line
+            file.seek(offset)
+            for number, line in enumerate(file, start.line):
+                yield number, offset, line.removeprefix(_BOM) if number == 1 else line
+                offset += len(line)
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", path=str(path)) from error
 

@@ -42,7 +42,7 @@ def read(path: Path) -> tuple[list[Any], np.ndarray[Any, Any], list[int | None]]
 
 def contents(folder: Path) -> dict[str, bytes]:
     """What is in the files in *folder*, by name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def failures_of(path: Path) -> list[dict[str, Any]]:

@@ -145,38 +145,47 @@ def test_a_summary_says_all_of_it_in_one_line() -> None:
         embedded=1_990,
         failures=7,
         skipped=3,
+        duplicates=20,
         failures_file=Path("v.npy.failures.jsonl"),
         dimensions=1_536,
         usage=Usage(total_tokens=12_345),
         seconds=4.25,
+        runs=2,
     )
 
     assert describe(summary, "m", 2) == (
         "1,990 of 2,000 documents embedded with m into v.npy (1,536 dimensions, 12,345 tokens, 4.2 s); "
-        "2 were longer than the model takes; 3 empty, skipped; 7 failed: see v.npy.failures.jsonl"
+        "20 were equal to one before; 2 were longer than the model takes; 3 empty, skipped; "
+        "7 failed: see v.npy.failures.jsonl"
     )
 
 
 @pytest.mark.slow
-def test_ctrl_c_has_status_130_and_leaves_nothing(tmp_path: Path) -> None:
-    """Interrupted while a server is silent: one line, and the directory is as it was."""
+def test_ctrl_c_waits_and_the_second_leaves_at_once(tmp_path: Path) -> None:
+    """Interrupted while a server is silent: it waits; once more: status 130, and the directory is as it was."""
     source = write_corpus(tmp_path / "corpus.txt")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
-        # Where the tests run in the background, a shell has told them to ignore SIGINT.
-        listens = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
         options = ("-o", tmp_path / "v.parquet", "--model", "m", "--base-url", address)
-        process = start("run", source, *options, before=listens)
+        process = start("run", source, *options)
         deadline = time.monotonic() + 30
         while names(tmp_path) == {"corpus.txt"} and time.monotonic() < deadline:
             time.sleep(0.02)
         is_at_work = names(tmp_path) != {"corpus.txt"}
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        waits = process.poll() is None
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
 
     assert is_at_work
+    assert waits
     assert process.returncode == 130
-    assert stderr == "embedbatch: interrupted; no unfinished file is left behind\n"
+    assert stderr.splitlines()[1:] == [
+        "Waiting for what is in flight. Ctrl-C once more leaves at once; nothing is lost.",
+        "embedbatch: interrupted; the same command goes on where it was",
+    ]
     assert names(tmp_path) == {"corpus.txt"}
 
 

@@ -97,7 +97,7 @@ async def test_attempts_are_counted(tmp_path: Path, server: ScriptedServer, make
     rows = [{"text": text} for text in ["a", "b", *(f"text {n}" for n in range(50))]]
     source, target = write_jsonl(tmp_path / "c.jsonl", rows), tmp_path / "v.npy"
 
-    retries = Retries(max_attempts=3, initial_wait=0.001)
+    retries = Retries(max_attempts=3, initial_wait=0.05)
     async with make_embedder(limits=Limits(max_batch_inputs=1), retries=retries) as embedder:
         await jobs.run(source, target, embedder)
 

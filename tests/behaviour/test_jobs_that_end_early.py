@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import anyio
@@ -20,7 +21,7 @@ from embedbatch import (
 from embedbatch.testing import Scripted, ScriptedServer
 
 from .conftest import MakeEmbedder
-from .corpora import DESTINATIONS, contents, names, write_jsonl
+from .corpora import DESTINATIONS, contents, names, read, write_jsonl
 
 # Files are written in threads, during which virtual time would jump: these run on both loops in real time.
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_backends")]
@@ -59,14 +60,17 @@ async def test_a_run_that_stops_leaves_the_earlier_result(
     target = tmp_path / destination
     async with make_embedder(limits=Limits(max_batch_inputs=10)) as embedder:
         await jobs.run(source, target, embedder)
-        source.write_text("some words\n" * 1_000)
+        source.write_text("".join(f"some words {n}\n" for n in range(1_000)))
         before = contents(tmp_path)
 
         with pytest.raises(SpendLimitError) as caught:
-            await jobs.run(source, target, embedder, max_spend_tokens=1_000)
+            await jobs.run(source, target, embedder, fresh=True, max_spend_tokens=2_000)
 
     assert 20 < len(server.received) < 100
-    assert caught.value.__notes__ == [f"Nothing was written to {target}."]
+    (note,) = caught.value.__notes__
+    assert note.endswith(
+        f"of 1,000 documents are done, and kept in {target}.journal. The same call goes on from there."
+    )
     assert contents(tmp_path) == before
 
 
@@ -83,10 +87,10 @@ async def test_a_wrong_key_stops_the_run(tmp_path: Path, server: ScriptedServer,
 
 
 @DESTINATIONS
-async def test_a_source_that_breaks_later_leaves_nothing(
+async def test_a_source_that_breaks_later_leaves_no_result(
     tmp_path: Path, server: ScriptedServer, make_embedder: MakeEmbedder, destination: str
 ) -> None:
-    """A file that is spoilt between its two readings is named, and no file of the result is left."""
+    """A file that is spoilt between its two readings is named, and there is no result; what was paid for is kept."""
     source = write_jsonl(tmp_path / "c.jsonl", [{"text": f"text {n}"} for n in range(100)])
 
     def spoil(progress: jobs.Progress) -> None:
@@ -97,23 +101,23 @@ async def test_a_source_that_breaks_later_leaves_nothing(
         with pytest.raises(SourceError, match="line 2: invalid JSON"):
             await jobs.run(source, tmp_path / destination, embedder, progress=spoil)
 
-    assert names(tmp_path) == {"c.jsonl"}
+    assert names(tmp_path) == {"c.jsonl", f"{destination}.journal"}
 
 
 @DESTINATIONS
-async def test_a_cancelled_job_leaves_nothing(
+async def test_a_cancelled_job_leaves_its_journal(
     tmp_path: Path, server: ScriptedServer, make_embedder: MakeEmbedder, destination: str
 ) -> None:
-    """Cancelled while the server is silent: the directory is as it was."""
+    """Cancelled while the server is silent: there is no result, and what came before is kept."""
     server.reply_when(lambda request: Scripted(after=60) if request.number > 3 else None)
-    (tmp_path / "c.txt").write_text("a\n" * 100)
+    (tmp_path / "c.txt").write_text("".join(f"text {n}\n" for n in range(100)))
 
     async with make_embedder(limits=Limits(max_batch_inputs=4)) as embedder:
         with anyio.move_on_after(0.2) as scope:
             await jobs.run(tmp_path / "c.txt", tmp_path / destination, embedder)
 
     assert scope.cancelled_caught
-    assert names(tmp_path) == {"c.txt"}
+    assert names(tmp_path) == {"c.txt", f"{destination}.journal"}
     assert server.in_flight == 0
 
 
@@ -127,10 +131,10 @@ async def test_a_new_result_takes_the_old_failures_away(
         await jobs.run(source, target, embedder)
         before = names(tmp_path)
         source.write_text("a\nb\n")
-        await jobs.run(source, target, embedder)
+        await jobs.run(source, target, embedder, fresh=True)
 
-    assert before == {"c.txt", "v.parquet", "v.parquet.failures.jsonl"}
-    assert names(tmp_path) == {"c.txt", "v.parquet"}
+    assert before == {"c.txt", "v.parquet", "v.parquet.failures.jsonl", "v.parquet.journal"}
+    assert names(tmp_path) == {"c.txt", "v.parquet", "v.parquet.journal"}
 
 
 async def test_progress_counts_documents_bytes_and_failures(tmp_path: Path, make_embedder: MakeEmbedder) -> None:
@@ -163,9 +167,12 @@ async def test_chunks_do_not_fit_a_file(tmp_path: Path, make_embedder: MakeEmbed
 
 @pytest.mark.slow
 @pytest.mark.parametrize("both_backends", ["asyncio"])
-async def test_a_job_cancelled_by_asyncio_itself_leaves_nothing(tmp_path: Path, make_embedder: MakeEmbedder) -> None:
-    """task.cancel() does not wait for threads as anyio does: at whatever moment it comes, no draft is left."""
-    (tmp_path / "c.txt").write_text("some text\n" * 2_000)
+async def test_a_job_cancelled_by_asyncio_itself_can_go_on(
+    tmp_path: Path, server: ScriptedServer, make_embedder: MakeEmbedder
+) -> None:
+    """task.cancel() does not wait for threads as anyio does: at whatever moment it comes, the next run completes it."""
+    texts = [f"text {n}" for n in range(2_000)]
+    (tmp_path / "c.txt").write_text("\n".join(texts))
 
     for moment in range(20):
         async with make_embedder() as embedder:
@@ -173,8 +180,11 @@ async def test_a_job_cancelled_by_asyncio_itself_leaves_nothing(tmp_path: Path, 
             await asyncio.sleep(0.01 * moment)
             job.cancel()
             await asyncio.gather(job, return_exceptions=True)
+            await jobs.run(tmp_path / "c.txt", tmp_path / "v.parquet", embedder)
 
-        assert names(tmp_path) - {"v.parquet"} == {"c.txt"}
+        np.testing.assert_array_equal(read(tmp_path / "v.parquet")[1], [server.vector_of(text) for text in texts])
+        (tmp_path / "v.parquet").unlink()
+        shutil.rmtree(tmp_path / "v.parquet.journal")
 
 
 @pytest.mark.parametrize("both_backends", ["asyncio"])

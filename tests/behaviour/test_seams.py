@@ -40,7 +40,7 @@ class Memory:
     def __init__(self) -> None:
         self.vectors: dict[bytes, Vector] = {}
 
-    def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
+    async def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
         return {row: self.vectors[wire] for row, wire in enumerate(chunks.inputs) if wire in self.vectors}
 
     async def put(self, batch: Batch, vectors: Vectors, /) -> None:

@@ -208,7 +208,7 @@ def assert_counted(tokens: list[int | None], sent: list[str], *, everywhere: boo
 
 def written_by(source: str, destination: str) -> set[str]:
     """The files of a job in which nothing failed."""
-    beside = [".ids.jsonl", ".meta.json"] if destination.endswith(".npy") else []
+    beside = [".ids.jsonl", ".meta.json", ".journal"] if destination.endswith(".npy") else [".journal"]
     return {source, destination, *(destination + suffix for suffix in beside)}
 
 

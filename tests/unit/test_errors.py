@@ -16,6 +16,7 @@ from embedbatch.errors import (
     FailedDocumentsError,
     InputTooLongError,
     InvalidTextError,
+    JournalError,
     RateLimitedError,
     SourceError,
 )
@@ -40,7 +41,8 @@ def pickled(error: EmbedbatchError) -> EmbedbatchError:
         RateLimitedError("HTTP 429: Words.", status=429, code="slow_down", type="tokens", request_id="req_1"),
         SourceError("no such column", path="corpus.csv", line=7),
         InvalidTextError("a lone surrogate"),
-        *(kind("words") for kind in EVERY if kind not in (InputTooLongError, SourceError)),
+        JournalError("disk I/O error", path="ledger.sqlite"),
+        *(kind("words") for kind in EVERY if kind not in (InputTooLongError, JournalError, SourceError)),
     ],
     ids=lambda error: type(error).__name__,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ import pytest
 
 from embedbatch.errors import ConfigurationError, SourceError
 from embedbatch.jobs import Match, Origin, read_origin, search
-from embedbatch.jobs.files import drafts_for
+from embedbatch.jobs.disk import Disk
 from embedbatch.jobs.formats import check_destination, open_sink
+from embedbatch.jobs.parts import Division
 from embedbatch.jobs.result import Block
 from embedbatch.jobs.sources import IdType
 from embedbatch.values import Id
@@ -33,24 +35,27 @@ def write(
 ) -> None:
     """A result of *blocks*, with ids counted from 0."""
     origin = Origin(model="m", dimensions=dimensions, endpoint="e", base_url="http://h/v1", version="1")
-    with drafts_for(path) as drafts:
-        sink = open_sink(drafts, origin, dimensions=dimensions or 0, id_type=id_type, keep_text=texts is not None)
+    folder = path.parent / "journal"
+    folder.mkdir()
+    documents = sum(map(len, blocks))
+    division = Division(documents, max(1, documents))
+    sink = open_sink(Disk(), folder, path, origin, division=division, id_type=id_type, keep_text=texts is not None)
+
+    def make() -> Iterator[Block]:
         first = 0
         for vectors in blocks:
             rows = range(first, first + len(vectors))
-            sink.write(
-                Block(
-                    ids=[row if ids is None else ids[row] for row in rows],
-                    vectors=vectors,
-                    tokens=[
-                        None if np.isnan(vector).any() else row + 1 for row, vector in zip(rows, vectors, strict=True)
-                    ],
-                    texts=None if texts is None else [texts[row] for row in rows],
-                )
+            yield Block(
+                ids=[row if ids is None else ids[row] for row in rows],
+                vectors=vectors,
+                tokens=[None if np.isnan(vector).any() else row + 1 for row, vector in zip(rows, vectors, strict=True)],
+                texts=None if texts is None else [texts[row] for row in rows],
             )
             first += len(vectors)
-        sink.close()
-        drafts.publish()
+
+    digest = sink.write_part(0, make())
+    for draft, final in sink.assemble({0: digest}):
+        draft.replace(final)
 
 
 def some_vectors(rows: int, *, seed: int = 0) -> Vectors:

@@ -1,0 +1,181 @@
+"""A job on disk: what it is bound to, what is done of it, and what is to be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+import numpy as np
+
+from ..errors import ConfigurationError, JournalError, SourceError
+from .disk import Disk
+from .duplicates import Duplicates, Hashes, find_duplicates
+from .identity import Fingerprint, differences, fingerprint, has_grown, stamp
+from .ledger import Ledger
+from .parts import Division
+from .sources import BEGINNING, Place, Row, Scan, Source, scan
+
+FOLDER = ".journal"
+
+_LEDGER = "ledger.sqlite"
+_START_OVER = "To start over: --fresh, in Python fresh=True"
+_HASHES = "hashes.bin"
+_DUPLICATES = "duplicates.npy"
+
+
+class Job:
+    """
+    The job whose result is *destination*, in the folder beside it. One process at a time has it open.
+
+    *source* is what it embeds; *scan*, *division* and *duplicates* say what that holds.
+    """
+
+    def __init__(self, destination: Path, source: Source, disk: Disk, *, fresh: bool) -> None:
+        self.destination = destination
+        self.source = source
+        self.disk = disk
+        self.folder = destination.with_name(destination.name + FOLDER)
+        self.scan = Scan(0, 0, "int")
+        self.division = Division(0, 1)
+        self.duplicates = Duplicates(np.empty((0, 2), np.int64))
+        try:
+            disk.make_directory(self.folder)
+        except OSError as error:
+            raise ConfigurationError(f"destination: cannot make {self.folder}: {error.strerror}") from error
+        try:
+            self.ledger = Ledger(self.folder / _LEDGER)
+            if fresh:
+                self.ledger.close()
+        except JournalError as error:
+            if not fresh:
+                error.add_note(f"What is in it cannot be used. {_START_OVER}.")
+                raise
+        if fresh:
+            for path in self.folder.iterdir():
+                disk.remove(path)
+            self.ledger = Ledger(self.folder / _LEDGER)
+
+    async def settle(
+        self, identity: Mapping[str, Any], *, dimensions: int | None, part_rows: int, dedupe: bool
+    ) -> None:
+        """
+        Make sure that the job goes on as it began, or begin it.
+
+        Raises :class:`ConfigurationError` if it was begun with another *identity* or source.
+        """
+        identity = msgspec.json.decode(msgspec.json.encode(identity))  # as it comes back from the ledger
+        before = self.ledger.fact("identity")
+        if before is None:
+            await self._begin(identity, dimensions=dimensions, part_rows=part_rows, dedupe=dedupe)
+        else:
+            await anyio.to_thread.run_sync(self._compare, before, identity)
+        self.scan = Scan(**self.ledger.fact("scan"))
+        self.division = Division(self.scan.documents, self.ledger.fact("part_rows"))
+        if (self.folder / _DUPLICATES).exists():
+            self.duplicates = Duplicates.load(self.folder / _DUPLICATES)
+        if self.is_finished and not self.destination.exists():
+            raise ConfigurationError(f"{self.destination} is gone, which this job had made. {_START_OVER}")
+
+    def check_source(self) -> None:
+        """Raise :class:`SourceError` if the source was written to since the job was settled."""
+        known = msgspec.convert(self.ledger.fact("source"), Fingerprint)
+        if stamp(self.source.path) != known.stamp:
+            raise SourceError("was written to while it was read", path=str(self.source.path))
+
+    @property
+    def is_finished(self) -> bool:
+        """True if the result is there."""
+        return self.ledger.fact("is_finished") is True
+
+    def parts_to_do(self) -> list[int]:
+        """The parts that are not in the result."""
+        complete = self.ledger.complete_parts()
+        return [part for part in range(self.division.parts) if part not in complete]
+
+    def rows_from(self, position: int) -> Iterator[Row]:
+        """
+        The rows of the source from *position* on.
+
+        Raises :class:`SourceError` where there should be more of them.
+        """
+        part, marks = position // self.division.part_rows, self.ledger.marks()
+        known = max((number for number in marks if number <= part), default=0)
+        place = Place(self.division.first(known), *marks[known]) if known in marks else BEGINNING
+        yield from islice(self.source.rows(place), position - place.position, None)
+        raise SourceError("has fewer documents than when this job began", path=str(self.source.path))
+
+    def close(self) -> None:
+        """Let other processes have it. What holds nothing that was paid for is removed."""
+        try:
+            is_empty = self.ledger.is_empty() and not self.is_finished
+        except JournalError:
+            is_empty = False
+        self.ledger.close()
+        if is_empty:
+            self.disk.remove(self.folder)
+
+    def tidy(self) -> None:
+        """Remove what is of no use once the result is there."""
+        for path in self.folder.iterdir():
+            if not path.name.startswith(_LEDGER):
+                self.disk.remove(path)
+
+    async def _begin(
+        self, identity: Mapping[str, Any], *, dimensions: int | None, part_rows: int, dedupe: bool
+    ) -> None:
+        source = self.source.path
+        before = await anyio.to_thread.run_sync(_fingerprint, source)
+        duplicates = Duplicates(np.empty((0, 2), np.int64))
+        if dedupe:
+            path = self.folder / _HASHES
+            with self.disk.open(path) as file:
+                file.truncate(0)
+                totals = await scan(self.source, Hashes(file).add)
+            duplicates = Duplicates(await anyio.to_thread.run_sync(find_duplicates, path))
+            self.disk.remove(path)
+        else:
+            totals = await scan(self.source)
+        self.disk.remove(self.folder / _DUPLICATES)
+        if len(duplicates):
+            duplicates.save(self.disk, self.folder / _DUPLICATES)
+        if stamp(source) != before.stamp:
+            raise SourceError("was written to while it was read", path=str(source))
+        self.disk.sync_directory(self.folder)
+        self.ledger.state(
+            identity=identity,
+            source=before,
+            scan=totals,
+            duplicates=len(duplicates),
+            part_rows=part_rows,
+            dimensions=dimensions,
+        )
+
+    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        changed = differences(before, now)
+        if changed:
+            raise ConfigurationError(
+                f"{self.folder} is of another job: {'; '.join(changed)}. Run it as it was begun. {_START_OVER}"
+            )
+        known = msgspec.convert(self.ledger.fact("source"), Fingerprint)
+        source = self.source.path
+        if stamp(source) == known.stamp:
+            return
+        found = _fingerprint(source)
+        if found.digest != known.digest:
+            what = "has grown" if has_grown(source, known) else "is not what it was"
+            raise ConfigurationError(
+                f"{source} {what} since this job began: {known.bytes:,} bytes then, {found.bytes:,} now. Put it "
+                f"back as it was. {_START_OVER}"
+            )
+        self.ledger.state(source=found)
+
+
+def _fingerprint(source: Path) -> Fingerprint:
+    try:
+        return fingerprint(source)
+    except OSError as error:
+        raise SourceError(f"cannot be read: {error.strerror}", path=str(source)) from error

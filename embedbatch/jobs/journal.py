@@ -1,0 +1,252 @@
+"""
+The store of a job: vectors are written once, each in its place, and the ledger says which are there.
+
+A document's row is its place in its part's segment. Chunks of a document that has several are kept beside it until
+they have become its vector.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DimensionsError
+from ..values import Batch, Chunks, Usage, Vector, Vectors
+from .disk import Disk, naming
+from .ledger import ChunkRow, Ledger, RowRun
+from .parts import Division
+from .rows import RowFile, digest
+
+SYNC_AFTER = 5.0  # seconds of what came in that a loss of power may take
+
+_SEGMENT, _CHUNKS = "segment-{:06}.rows", "chunks-{:06}.rows"
+
+
+class Journal:
+    """
+    The vectors of the parts of one job that are not in the result yet, in *folder*.
+
+    *division* says what the parts are. *positions* says which document of the source stands
+    at a position of the run. *usage* tells what the run has used so far; *run* is its number in the ledger.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        folder: Path,
+        ledger: Ledger,
+        *,
+        division: Division,
+        dimensions: int | None,
+        sync_after: float = SYNC_AFTER,
+        in_thread: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync,
+    ) -> None:
+        self.positions: dict[int, int] = {}
+        self.dimensions = dimensions
+        self.run = 0
+        self.usage: Callable[[], Usage] = Usage
+        self._disk = disk
+        self._folder = folder
+        self._ledger = ledger
+        self._division = division
+        self._part_rows = division.part_rows
+        self._sync_after = sync_after
+        self._in_thread = in_thread
+        self._one_at_a_time = anyio.Lock()
+        self._files: dict[str, RowFile] = {}
+        self._lock = threading.Lock()  # of these: parts are written in one thread, replies put in another
+        self._durable: dict[int, npt.NDArray[np.bool_]] = {}
+        self._chunks: dict[tuple[int, int, int], int] = {}
+        self._slots: dict[int, int] = {}  # of chunks that are taken, by part
+        self._several: set[int] = set()  # the positions of the run whose documents have several chunks
+        self._synced_at = -math.inf
+
+    def recover(self, parts: Iterable[int]) -> int:
+        """
+        Look at what is there of *parts*; return how many rows and chunks are whole.
+
+        What has not the digest that the ledger has of it is forgotten, and will be asked for again.
+        """
+        return sum(self._recover(part) for part in parts) if self.dimensions else 0
+
+    async def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
+        several = {document for document, number in zip(chunks.documents, chunks.parts, strict=True) if number}
+        self._several |= several
+        known: dict[int, Vector] = {}
+        if not self._durable and not self._chunks:
+            return known
+        for row, (document, number) in enumerate(zip(chunks.documents, chunks.parts, strict=True)):
+            if document not in self.positions:
+                continue  # it has failed meanwhile
+            part, place = divmod(self.positions[document], self._part_rows)
+            record = None
+            if document in several:
+                slot = self._chunks.get((part, place, number))
+                record = None if slot is None else self._chunk_file(part).read(slot, 1)
+            elif part in self._durable and self._durable[part][place]:
+                record = self._segment(part).read(place, 1)
+            # The source may have held another text when this vector came.
+            if record is not None and record.view(self._record)["input"][0, 0] == digest(chunks.inputs[row]):
+                known[row] = record.view(self._record)["vector"][0, 0]
+        return known
+
+    async def put(self, batch: Batch, vectors: Vectors, /) -> None:
+        now = anyio.current_time()
+        # In a thread: where the page cache is full, a write is as slow as the disk. And it is waited for also when the
+        # run is cancelled: what was paid for is kept.
+        with anyio.CancelScope(shield=True):
+            async with self._one_at_a_time:
+                with naming(self._folder):
+                    await self._in_thread(partial(self._put, batch, vectors, now))
+
+    def pooled(self, document: int, vector: Vector) -> None:
+        """Take the *vector* of the document at that position of the run, if it was made of several chunks'."""
+        if document in self._several:
+            self._several.discard(document)
+            part, row = divmod(self.positions[document], self._part_rows)
+            record = np.zeros(1, self._record)
+            record["vector"] = vector
+            self._segment(part).write(row, record)
+
+    def vectors(self, part: int, rows: Sequence[int] | slice) -> Vectors:
+        """The vectors of those *rows* of *part*, whatever they hold: float32, shape (rows, dimensions)."""
+        if isinstance(rows, slice):
+            records = self._segment(part).read(rows.start, rows.stop - rows.start)
+        else:
+            records = np.concatenate([self._segment(part).read(row, 1) for row in rows])
+        vectors: Vectors = records.view(self._record)["vector"][:, 0].astype(np.float32)
+        return vectors
+
+    def sync_part(self, part: int) -> None:
+        """Return when what was put of *part* would survive a loss of power."""
+        self._segment(part).sync()
+
+    def sync(self) -> None:
+        """Return when all that was put would survive a loss of power."""
+        with self._lock:
+            files = list(self._files.values())
+        for file in files:
+            file.sync()
+        self._disk.sync_directory(self._folder)
+        self._ledger.sync()
+
+    def drop(self, part: int) -> None:
+        """Remove what is there of *part*: it is in the result."""
+        self._durable.pop(part, None)
+        self._slots.pop(part, None)
+        for key in [key for key in self._chunks if key[0] == part]:
+            del self._chunks[key]
+        for name in (_SEGMENT.format(part), _CHUNKS.format(part)):
+            with self._lock:
+                file = self._files.pop(name, None)
+            if file is not None:
+                file.close()
+            self._disk.remove(self._folder / name)
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def _put(self, batch: Batch, vectors: Vectors, now: float) -> None:
+        self._check_dimensions(vectors)
+        # A document that has failed meanwhile, with another of its chunks, has no place any more.
+        places = [self.positions.get(document, -1) for document in batch.documents]
+        positions = np.array(places, np.int64)
+        several = np.array([document in self._several for document in batch.documents], bool)
+        records = np.empty(len(batch), self._record)
+        records["vector"] = vectors
+        records["input"] = [digest(wire) for wire in batch.inputs]
+        alone = np.flatnonzero(~several & (positions >= 0))
+        rows: list[tuple[int, RowRun]] = []
+        for run in _runs(positions[alone], self._part_rows):
+            picked = alone[run]
+            part, first = divmod(places[picked[0]], self._part_rows)
+            # Rows that follow each other, of documents that follow each other, need no copy.
+            follow = picked[-1] - picked[0] < len(picked)
+            block = records[picked[0] : picked[-1] + 1] if follow else records[picked]
+            rows.append((part, RowRun(first, len(picked), self._segment(part).write(first, block))))
+        chunks = [
+            self._put_chunk(places[at], batch.parts[at], records[at : at + 1])
+            for at in np.flatnonzero(several & (positions >= 0)).tolist()
+        ]
+        self._ledger.note(rows, chunks, self.run, self.usage())
+        if now - self._synced_at >= self._sync_after:
+            if self._synced_at > -math.inf:
+                self.sync()
+            self._synced_at = now
+
+    def _check_dimensions(self, vectors: Vectors) -> None:
+        if self.dimensions is None:
+            self._ledger.state(dimensions=vectors.shape[1])
+            self.dimensions = vectors.shape[1]
+        if vectors.shape[1] != self.dimensions:
+            raise DimensionsError(
+                f"this job has vectors of {self.dimensions:,} numbers, and the endpoint has sent {vectors.shape[1]:,}"
+            )
+
+    def _put_chunk(self, position: int, number: int, record: npt.NDArray[np.void]) -> tuple[int, ChunkRow]:
+        part, row = divmod(position, self._part_rows)
+        slot = self._slots.get(part, 0)
+        self._slots[part] = slot + 1
+        return part, ChunkRow(row, number, slot, self._chunk_file(part).write(slot, record))
+
+    def _recover(self, part: int) -> int:
+        durable = np.zeros(self._part_rows, bool)
+        lost_rows: list[RowRun] = []
+        for run in self._ledger.row_runs(part):
+            if digest(self._segment(part).read(run.first, run.rows).reshape(-1).data) == run.digest:
+                durable[run.first : run.first + run.rows] = True
+            else:
+                lost_rows.append(run)
+        lost_chunks: list[ChunkRow] = []
+        chunks = self._ledger.chunks(part)
+        for chunk in chunks:
+            if digest(self._chunk_file(part).read(chunk.slot, 1).reshape(-1).data) == chunk.digest:
+                self._chunks[part, chunk.row, chunk.number] = chunk.slot
+            else:
+                lost_chunks.append(chunk)
+        if chunks:
+            self._slots[part] = 1 + max(chunk.slot for chunk in chunks)
+        self._ledger.forget(part, lost_rows, lost_chunks)
+        if durable.any():
+            self._durable[part] = durable
+        return int(durable.sum()) + len(chunks) - len(lost_chunks)
+
+    @property
+    def _record(self) -> np.dtype[np.void]:
+        """A row: a vector, and the digest of the input it is of."""
+        return np.dtype([("vector", "<f4", (self.dimensions or 0,)), ("input", "<i8")])
+
+    def _segment(self, part: int) -> RowFile:
+        return self._open(_SEGMENT.format(part), self._division.rows(part))
+
+    def _chunk_file(self, part: int) -> RowFile:
+        return self._open(_CHUNKS.format(part), 0)
+
+    def _open(self, name: str, rows: int) -> RowFile:
+        with self._lock:
+            if name not in self._files:
+                path = self._folder / name
+                self._files[name] = RowFile(self._disk, path, rows=rows, width=self._record.itemsize)
+            return self._files[name]
+
+
+def _runs(positions: npt.NDArray[np.int64], part_rows: int) -> list[slice]:
+    """The stretches of *positions* that follow each other within one part."""
+    if not len(positions):
+        return []
+    breaks = np.flatnonzero((np.diff(positions) != 1) | (positions[1:] % part_rows == 0)) + 1
+    edges = [0, *breaks.tolist(), len(positions)]
+    return [slice(begin, end) for begin, end in pairwise(edges)]

@@ -1,0 +1,83 @@
+"""A file of rows of one size, each in its place."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from .disk import Disk
+
+_BLOCK = 2**20  # bytes that are read at once
+
+Bytes = npt.NDArray[np.uint8]
+"""uint8, shape (rows, bytes of a row)."""
+
+
+class RowFile:
+    """
+    *rows* rows of *width* bytes in *path*: written and read by their number.
+
+    What was written stays when the process ends; after a loss of power only what was synced is certain.
+    """
+
+    def __init__(self, disk: Disk, path: Path, *, rows: int, width: int) -> None:
+        self.path = path
+        self.width = width
+        self._disk = disk
+        self._is_dirty = False
+        self._lock = threading.Lock()  # reading may go on in one thread while another writes
+        self._file = disk.open(path)
+        try:
+            disk.allocate(self._file, rows * width)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def write(self, first: int, rows: npt.NDArray[np.generic]) -> int:
+        """Write *rows* from row *first* on; return their digest. Any array is taken whose rows have the width."""
+        data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
+        with self._lock:
+            self._file.seek(first * self.width)
+            self._file.write(data)
+            self._file.flush()
+            self._is_dirty = True
+        return digest(data)
+
+    def read(self, first: int, count: int) -> Bytes:
+        """*count* rows from row *first* on. Rows behind the end of the file are zeros."""
+        rows = np.zeros((count, self.width), np.uint8)
+        with self._lock:
+            self._file.seek(first * self.width)
+            self._file.readinto(rows.reshape(-1).data)  # type: ignore[attr-defined]
+        return rows
+
+    def sync(self) -> None:
+        """Return when what was written is on the disk."""
+        with self._lock:
+            if self._is_dirty and not self._file.closed:
+                self._disk.sync(self._file)
+                self._is_dirty = False
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._file.close()
+
+
+def digest_of(file: BinaryIO, size: int | None = None) -> int:
+    """The digest of the rest of *file*, or of *size* bytes of it."""
+    hasher = xxhash.xxh3_64()
+    while block := file.read(_BLOCK if size is None else min(_BLOCK, size)):
+        hasher.update(block)
+        size = None if size is None else size - len(block)
+    return hasher.intdigest() - 2**63
+
+
+def digest(data: bytes | memoryview) -> int:
+    """64 bits that tell whether *data* is what it was. Signed, as SQLite has them."""
+    return xxhash.xxh3_64_intdigest(data) - 2**63

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import AsyncIterator
 from typing import Self
 
 from .assemble.reassembler import Block
@@ -32,6 +33,10 @@ class Results:
 
     def __aiter__(self) -> Self:
         return self
+
+    def blocks(self) -> AsyncIterator[Block]:
+        """The same results, many at once and as columns: for who has millions. Use either this or the iteration."""
+        return self._blocks
 
     async def __anext__(self) -> Embedding | Failure:
         while not self._ready:

@@ -19,8 +19,16 @@ app = typer.Typer(
 )
 
 Source = Annotated[
-    Path, typer.Argument(metavar="SOURCE", help="A .jsonl file, or a .txt file with a document per line.")
+    Path,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A file, folder or pattern: .jsonl, .csv, .tsv, .parquet, .txt, all but Parquet also .gz and .zst; or -.",
+    ),
 ]
+FormatName = Annotated[
+    str | None, typer.Option("--format", metavar="jsonl|csv|tsv|txt|parquet", help="Where the name does not say it.")
+]
+SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Pass over rows that cannot be read.")]
 Destination = Annotated[Path, typer.Option("--output", "-o", metavar="DEST", help="A .parquet or .npy file.")]
 Model = Annotated[str, typer.Option(help="The model. local is the embedded one: no key, no network.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Of the server. (default: OPENAI_BASE_URL, or OpenAI's)")]
@@ -37,6 +45,9 @@ BatchInputs = Annotated[int, typer.Option("--max-batch-inputs", help="Documents 
 OnOutage = Annotated[str, typer.Option(help="When the endpoint is away.", metavar="wait|stop")]
 SpendTokens = Annotated[int | None, typer.Option("--max-spend-tokens", help="Stop before more are spent.")]
 NoDedupe = Annotated[bool, typer.Option("--no-dedupe", help="Send equal documents as often as they come.")]
+CacheDirectory = Annotated[
+    Path | None, typer.Option("--cache", metavar="DIR", help="Send only what no run before has sent.")
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over, whatever was done.")]
 NoTokens = Annotated[bool, typer.Option("--no-tokens", help="Do not count the tokens of each document.")]
 
@@ -48,6 +59,13 @@ TextBytes = Annotated[int, typer.Option(help="Of each text that is made up.", mi
 TextSource = Annotated[Path | None, typer.Option("--source", metavar="FILE", help="Take the texts from a corpus.")]
 Seed = Annotated[int | None, typer.Option(help="For the same texts again. (default: new ones)")]
 Plot = Annotated[Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curves into a .png file.")]
+UsdPerMillion = Annotated[
+    float | None,
+    typer.Option("--price", metavar="USD_PER_MILLION", help="Of a million tokens. (default: the vendor's, if known)"),
+]
+MaxCost = Annotated[float | None, typer.Option(metavar="USD", help="Stop before this run costs more.")]
+Report = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write a page about the run, HTML.")]
+LogJson = Annotated[Path | None, typer.Option("--log-json", metavar="FILE", help="Append every event, a line each.")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers to a file.")]
 
 
@@ -70,8 +88,15 @@ def run(
     max_spend_tokens: SpendTokens = None,
     on_outage: OnOutage = "wait",
     no_tokens: NoTokens = False,
+    format: FormatName = None,
+    skip_bad_rows: SkipBadRows = False,
     no_dedupe: NoDedupe = False,
+    cache: CacheDirectory = None,
     fresh: Fresh = False,
+    report: Report = None,
+    log_json: LogJson = None,
+    price: UsdPerMillion = None,
+    max_cost: MaxCost = None,
 ) -> None:
     """
     Embed a corpus file: one vector for each document, in order. The same command again goes on where a run ended.
@@ -81,6 +106,7 @@ def run(
     Exit status: 0 all is embedded; 1 some documents failed; 2 nothing was sent; 3 the run stopped early; 130 Ctrl-C.
     """
     with outcome():
+        from .running import Watch
         from .running import run as run_job
 
         limits = Limits(
@@ -95,6 +121,8 @@ def run(
             "keep_text": keep_text,
             "max_spend_tokens": max_spend_tokens,
             "on_outage": on_outage,
+            "format": format,
+            "skip_bad_rows": skip_bad_rows,
             "dedupe": not no_dedupe,
             "fresh": fresh,
         }
@@ -106,8 +134,58 @@ def run(
             "count_tokens": not no_tokens,
             "limits": limits,
         }
-        if not run_job(source, output, model, job=job, options=options):
+        watch = Watch(report=report, log_json=log_json, price=price, max_cost=max_cost)
+        if not run_job(source, output, model, job=job, options=options, watch=watch, cache=cache):
             raise typer.Exit(DOCUMENTS_FAILED)
+
+
+@app.command()
+def plan(
+    source: Source,
+    model: Model = "text-embedding-3-small",
+    base_url: BaseUrl = None,
+    format: FormatName = None,
+    text_column: TextColumn = "text",
+    id_column: IdColumn = None,
+    skip_bad_rows: SkipBadRows = False,
+    long_input: LongInput = "split",
+    empty: Empty = "error",
+    max_requests_per_minute: RequestsPerMinute = None,
+    max_tokens_per_minute: TokensPerMinute = None,
+    max_batch_inputs: BatchInputs = DEFAULT_LIMITS.max_batch_inputs,
+    no_dedupe: NoDedupe = False,
+    price: UsdPerMillion = None,
+    json: Json = None,
+) -> None:
+    """
+    Say what a run would send, how long that takes and what it costs. Nothing is sent, and no key is needed.
+
+    The flags of a run that matter for that are here too, and mean the same.
+    """
+    with outcome():
+        from .planning import plan as show_plan
+
+        limits = Limits(
+            max_requests_per_minute=max_requests_per_minute,
+            max_tokens_per_minute=max_tokens_per_minute,
+            max_batch_inputs=max_batch_inputs,
+        )
+        job = {
+            "format": format,
+            "text_column": text_column,
+            "id_column": id_column,
+            "skip_bad_rows": skip_bad_rows,
+            "dedupe": not no_dedupe,
+            "price": price,
+        }
+        options = {
+            "base_url": base_url,
+            "long_input": long_input,
+            "empty": empty,
+            "count_tokens": True,
+            "limits": limits,
+        }
+        show_plan(source, model, job=job, options=options, json_file=json)
 
 
 @app.command()

@@ -1,44 +1,155 @@
-"""``embedbatch run``: a job with a progress bar and a summary."""
+"""``embedbatch run``: a job that can be watched, and a summary."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio
 
 from .. import jobs
 from ..blocking import loop_options
+from ..cache import Cache
 from ..embedder import Embedder
-from ..errors import ConfigurationError
-from ..events import EndpointAway, EndpointBack, Event
+from ..errors import ConfigurationError, RunStoppedError
+from ..events import Event, Observe
+from ..jobs.sources import spool
+from ..prices import Price, max_spend_for, price_of
 from ..tasks import task_group
-from .progress import progress_bar
+from .json_log import JsonLog
+from .live import View
 
 
-def run(source: Path, destination: Path, model: str, *, job: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
-    """Do a job and report it: *job* is for ``jobs.run``, *options* for ``Embedder``. True if no document failed."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """
+    What is to be seen of a job: an HTML *report* and a *log_json* in files, what it costs at *price* US dollars for a
+    million tokens (``None`` is the vendor's, if that is known), and a *max_cost* in US dollars at which it ends.
+    """
+
+    report: Path | None = None
+    log_json: Path | None = None
+    price: float | None = None
+    max_cost: float | None = None
+
+
+def run(
+    source: Path,
+    destination: Path,
+    model: str,
+    *,
+    job: Mapping[str, Any],
+    options: Mapping[str, Any],
+    watch: Watch = Watch(),
+    cache: Path | None = None,
+) -> bool:
+    """
+    Do a job and report it: *job* is for ``jobs.run``, *options* for ``Embedder``. True if no document failed.
+
+    *cache* is the directory of one.
+    """
     check(model, options)
-    summary, cut = anyio.run(partial(_run, source, destination, model, job, options), backend_options=loop_options())
+    with _file_of(source, destination, job.get("format")) as file, ExitStack() as files:
+        if cache is not None:
+            job = {**job, "cache": files.enter_context(Cache(cache))}
+        task = partial(_run, file, destination, model, job, options, watch)
+        summary, cut = anyio.run(task, backend_options=loop_options())
     print(describe(summary, model, cut))
     return not summary.failures
 
 
 async def _run(
-    source: Path, destination: Path, model: str, job: Mapping[str, Any], options: Mapping[str, Any]
+    source: Path,
+    destination: Path,
+    model: str,
+    job: Mapping[str, Any],
+    options: Mapping[str, Any],
+    watch: Watch,
 ) -> tuple[jobs.Summary, int]:
-    stop = anyio.Event()
-    async with Embedder(model, observe=tell, **options) as embedder, task_group() as tasks:
-        tasks.start_soon(_stop_at_signal, stop)
-        with progress_bar() as progress:
-            summary = await jobs.run(source, destination, embedder, progress=progress, stop=stop, **job)
-        tasks.cancel_scope.cancel()
-        return summary, embedder.stats().cut
+    began, stop = datetime.now(UTC), anyio.Event()
+    observers: list[Observe] = []
+
+    def observe(event: Event) -> None:
+        for each in observers:
+            each(event)
+
+    embedder = Embedder(model, observe=observe, **options)
+    price = Price(usd_per_million=watch.price) if watch.price is not None else price_of(model, embedder.base_url)
+    budget = _budget(watch.max_cost, price, job.get("max_spend_tokens"))
+    usd = price.usd_per_million if price else None
+    view = View(title=f"{source.name} → {destination.name} · {model}", price=usd)
+    observers.append(view.observe)
+    summary, stopped = None, None
+    try:
+        with ExitStack() as files:
+            if watch.log_json:
+                observers.append(JsonLog(files.enter_context(_writable(watch.log_json))).observe)
+            async with embedder, view, task_group() as tasks:
+                view.watch(lambda: embedder.stats().capacity)
+                tasks.start_soon(_stop_at_signal, stop)
+                options = {**job, "max_spend_tokens": budget, "progress": view.progress, "stop": stop}
+                summary = await jobs.run(source, destination, embedder, **options)
+                tasks.cancel_scope.cancel()
+    except RunStoppedError as error:
+        stopped = str(error)
+        raise
+    finally:
+        if watch.report:
+            jobs.write_report(
+                watch.report,
+                view.timeline,
+                source=source,
+                destination=destination,
+                model=model,
+                endpoint=embedder.endpoint.name,
+                summary=summary,
+                progress=view.last_progress,
+                stopped=stopped,
+                price=usd,
+                began=began,
+            )
+    return summary, embedder.stats().cut
+
+
+@contextmanager
+def _file_of(source: Path, destination: Path, format: str | None) -> Iterator[Path]:
+    """*source*, or what comes from standard input, in a file beside *destination* that is gone afterwards."""
+    if str(source) != "-":
+        yield source
+        return
+    if format is None:
+        raise ConfigurationError("what is in standard input is said with --format")
+    file = destination.with_name(f".{destination.name}.stdin.{format}")
+    try:
+        spool(sys.stdin.buffer, file)
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _writable(path: Path) -> BinaryIO:
+    try:
+        return path.open("ab")
+    except OSError as error:
+        raise ConfigurationError(f"--log-json: cannot write to {path}: {error.strerror}") from error
+
+
+def _budget(max_cost: float | None, price: Price | None, max_tokens: int | None) -> int | None:
+    """The most tokens that may be spent: the lower of both bounds."""
+    if max_cost is None:
+        return max_tokens
+    if price is None:
+        raise ConfigurationError("--max-cost: what the model costs here is not known; say it with --price")
+    bounds = [bound for bound in (max_tokens, max_spend_for(max_cost, price)) if bound is not None]
+    return min(bounds, default=None)
 
 
 async def _stop_at_signal(stop: anyio.Event) -> None:
@@ -51,15 +162,6 @@ async def _stop_at_signal(stop: anyio.Event) -> None:
                 raise KeyboardInterrupt
             stop.set()
             print("\nWaiting for what is in flight. Ctrl-C once more leaves at once; nothing is lost.", file=sys.stderr)
-
-
-def tell(event: Event) -> None:
-    """Say on stderr why nothing happens for a while, and that it goes on."""
-    match event:
-        case EndpointAway():
-            print(f"{event.endpoint} is away: {event.error} It is tried again every 10 s at most.", file=sys.stderr)
-        case EndpointBack():
-            print(f"{event.endpoint} is back after {event.seconds:,.0f} s.", file=sys.stderr)
 
 
 def check(model: str, options: Mapping[str, Any]) -> None:
@@ -93,6 +195,8 @@ def describe(summary: jobs.Summary, model: str, cut: int) -> str:
         words.append(f"{cut:,} were longer than the model takes")
     if summary.skipped:
         words.append(f"{summary.skipped:,} empty, skipped")
+    if summary.bad_rows:
+        words.append(f"{summary.bad_rows:,} rows could not be read")
     if summary.failures:
         words.append(f"{summary.failures:,} failed: see {summary.failures_file}")
     return "; ".join(words)

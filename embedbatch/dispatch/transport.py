@@ -29,6 +29,7 @@ from ..wire.body import Body
 from .lanes import Lanes
 
 MAX_ERROR_BODY = 65_536  # bytes; some servers echo every input in the error
+_SHORTEST_KEY = 8  # characters
 KEEPALIVE = 30.0  # seconds; shorter than what servers and balancers commonly allow an idle connection
 
 # RFC 9110, 5.1 and 5.5, as h11 reads them.
@@ -264,8 +265,9 @@ class Transport:
             body.text = self._redact(text[:MAX_ERROR_BODY])
 
     def _redact(self, body: bytes) -> bytes:
-        """An error that echoes the key must not carry it into messages and logs."""
-        return body.replace(self._api_key.encode(), b"[key]") if self._api_key else body
+        """An error that echoes the key must not carry it into messages and logs. A placeholder for one is a word."""
+        is_secret = self._api_key is not None and len(self._api_key) >= _SHORTEST_KEY
+        return body.replace(self._api_key.encode(), b"[key]") if is_secret and self._api_key else body
 
     async def aclose(self) -> None:
         """Close the connections, unless the client is the caller's."""

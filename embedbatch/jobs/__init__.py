@@ -6,12 +6,26 @@ A corpus in a file, vectors out to a file.
 
 Sources are ``.jsonl`` (an object per line) and ``.txt`` (a document per line), destinations ``.parquet`` and
 ``.npy``. Files are streamed: what is in memory is the embedder's window and one block of the output. A result
-appears under its name when it is complete, never before.
+appears under its name when it is complete, never before. What a reply brought is kept in a journal beside it, so the
+same call goes on where a run was interrupted, however that was.
 """
 
 from .formats import read_origin
 from .nearest import Match, search
 from .origin import Origin
+from .report import write_report
 from .runner import Progress, Summary, run, run_blocking
+from .timeline import Timeline
 
-__all__ = ["Match", "Origin", "Progress", "Summary", "read_origin", "run", "run_blocking", "search"]
+__all__ = [
+    "Match",
+    "Origin",
+    "Progress",
+    "Summary",
+    "Timeline",
+    "read_origin",
+    "run",
+    "run_blocking",
+    "search",
+    "write_report",
+]

@@ -1,4 +1,4 @@
-"""The formats of destinations, by their suffix."""
+"""The formats of destinations, by their suffix. Without one it is a folder of Parquet files, one for each part."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from .sources import IdType
 def check_destination(path: Path) -> None:
     """Raise :class:`ConfigurationError` if nothing can be written to *path*."""
     _is_parquet(path)
-    if path.is_dir():
-        raise ConfigurationError(f"destination: expected a file, got the directory {path}")
+    if path.is_dir() and (path.suffix or not (_is_result(path) or _is_empty(path))):
+        reason = "expected a file, got the directory" if path.suffix else "there is something else in the directory"
+        raise ConfigurationError(f"destination: {reason} {path}")
     if not path.parent.is_dir():
         raise ConfigurationError(f"destination: there is no directory {path.parent}")
     if not os.access(path.parent, os.W_OK):
@@ -57,10 +58,20 @@ def read_origin(destination: str | os.PathLike[str]) -> Origin:
     return open_result(destination).origin
 
 
+def _is_result(folder: Path) -> bool:
+    return all(path.name.startswith("part-") and path.suffix == ".parquet" for path in folder.iterdir())
+
+
+def _is_empty(folder: Path) -> bool:
+    return next(folder.iterdir(), None) is None
+
+
 def _is_parquet(path: Path) -> bool:
     suffix = path.suffix.lower()
-    if suffix not in (".parquet", ".npy"):
-        raise ConfigurationError(f"destination: expected a .parquet or .npy file, got {path.name!r}")
+    if suffix not in (".parquet", ".npy", ""):
+        raise ConfigurationError(
+            f"destination: expected a .parquet or .npy file, or a name without a suffix, got {path.name!r}"
+        )
     if suffix == ".npy":
         return False
     try:

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ConfigurationError, JournalError, SourceError
 from .disk import Disk
 from .duplicates import Duplicates, Hashes, find_duplicates
-from .identity import Fingerprint, differences, fingerprint, has_grown, stamp
+from .identity import Fingerprint, differences
 from .ledger import Ledger
 from .parts import Division
 from .sources import BEGINNING, Place, Row, Scan, Source, scan
@@ -83,8 +83,8 @@ class Job:
     def check_source(self) -> None:
         """Raise :class:`SourceError` if the source was written to since the job was settled."""
         known = msgspec.convert(self.ledger.fact("source"), Fingerprint)
-        if stamp(self.source.path) != known.stamp:
-            raise SourceError("was written to while it was read", path=str(self.source.path))
+        if self.source.stamp() != known.stamp:
+            raise SourceError("was written to while it was read", path=self.source.name)
 
     @property
     def is_finished(self) -> bool:
@@ -106,7 +106,7 @@ class Job:
         known = max((number for number in marks if number <= part), default=0)
         place = Place(self.division.first(known), *marks[known]) if known in marks else BEGINNING
         yield from islice(self.source.rows(place), position - place.position, None)
-        raise SourceError("has fewer documents than when this job began", path=str(self.source.path))
+        raise SourceError("has fewer documents than when this job began", path=self.source.name)
 
     def close(self) -> None:
         """Let other processes have it. What holds nothing that was paid for is removed."""
@@ -127,8 +127,7 @@ class Job:
     async def _begin(
         self, identity: Mapping[str, Any], *, dimensions: int | None, part_rows: int, dedupe: bool
     ) -> None:
-        source = self.source.path
-        before = await anyio.to_thread.run_sync(_fingerprint, source)
+        before = await anyio.to_thread.run_sync(self.source.fingerprint)
         duplicates = Duplicates(np.empty((0, 2), np.int64))
         if dedupe:
             path = self.folder / _HASHES
@@ -142,8 +141,8 @@ class Job:
         self.disk.remove(self.folder / _DUPLICATES)
         if len(duplicates):
             duplicates.save(self.disk, self.folder / _DUPLICATES)
-        if stamp(source) != before.stamp:
-            raise SourceError("was written to while it was read", path=str(source))
+        if self.source.stamp() != before.stamp:
+            raise SourceError("was written to while it was read", path=self.source.name)
         self.disk.sync_directory(self.folder)
         self.ledger.state(
             identity=identity,
@@ -161,21 +160,13 @@ class Job:
                 f"{self.folder} is of another job: {'; '.join(changed)}. Run it as it was begun. {_START_OVER}"
             )
         known = msgspec.convert(self.ledger.fact("source"), Fingerprint)
-        source = self.source.path
-        if stamp(source) == known.stamp:
+        if self.source.stamp() == known.stamp:
             return
-        found = _fingerprint(source)
+        found = self.source.fingerprint()
         if found.digest != known.digest:
-            what = "has grown" if has_grown(source, known) else "is not what it was"
+            what = "has grown" if self.source.has_grown(known) else "is not what it was"
             raise ConfigurationError(
-                f"{source} {what} since this job began: {known.bytes:,} bytes then, {found.bytes:,} now. Put it "
-                f"back as it was. {_START_OVER}"
+                f"{self.source.name} {what} since this job began: {known.bytes:,} bytes then, {found.bytes:,} now. "
+                f"Put it back as it was. {_START_OVER}"
             )
         self.ledger.state(source=found)
-
-
-def _fingerprint(source: Path) -> Fingerprint:
-    try:
-        return fingerprint(source)
-    except OSError as error:
-        raise SourceError(f"cannot be read: {error.strerror}", path=str(source)) from error

@@ -154,7 +154,7 @@ class Journal:
             self._disk.remove(self._folder / name)
 
     def close(self) -> None:
-        """Close all files."""
+        """Close all files. What cannot be written any more was not counted as done."""
         for file in self._files.values():
             file.close()
         self._files.clear()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ..errors import ConfigurationError, JournalError
+from ..errors import ConfigurationError, JournalError, SourceError
 from ..values import Id, Usage
 
 _VERSION = 1
@@ -31,7 +31,9 @@ CREATE INDEX runs_of_part ON runs_of_rows (part);
 CREATE TABLE chunks (part INTEGER NOT NULL, row INTEGER NOT NULL, number INTEGER NOT NULL, slot INTEGER NOT NULL,
     digest INTEGER NOT NULL, PRIMARY KEY (part, row, number)) WITHOUT ROWID;
 CREATE TABLE failures (position INTEGER PRIMARY KEY, line INTEGER NOT NULL, id BLOB NOT NULL, error TEXT NOT NULL,
-    reason TEXT NOT NULL, attempts INTEGER NOT NULL, is_skipped INTEGER NOT NULL, is_final INTEGER NOT NULL);
+    reason TEXT NOT NULL, attempts INTEGER NOT NULL, is_skipped INTEGER NOT NULL, is_final INTEGER NOT NULL,
+    file TEXT);
+CREATE TABLE bad_rows (number INTEGER PRIMARY KEY, line INTEGER, reason TEXT NOT NULL, file TEXT NOT NULL);
 CREATE TABLE runs (number INTEGER PRIMARY KEY, usage BLOB NOT NULL, seconds REAL NOT NULL);
 """
 
@@ -87,6 +89,7 @@ class FailureRow(NamedTuple):
     attempts: int
     is_skipped: bool
     is_final: bool
+    file: str | None = None
 
 
 class Ledger:
@@ -216,10 +219,22 @@ class Ledger:
         """The failures of the positions *first* to *end*, in order."""
         query = "SELECT * FROM failures WHERE position >= ? AND position < ? ORDER BY position"
         for row in self._rows(query, first, end):
-            position, line, id, error, reason, attempts, is_skipped, is_final = row
+            position, line, id, error, reason, attempts, is_skipped, is_final, file = row
             yield FailureRow(
-                position, line, msgspec.json.decode(id), error, reason, attempts, bool(is_skipped), bool(is_final)
+                position, line, msgspec.json.decode(id), error, reason, attempts, bool(is_skipped), bool(is_final), file
             )
+
+    def note_bad_rows(self, rows: Iterable[SourceError]) -> None:
+        """Note rows of the source that were passed over, in place of all that were noted before."""
+        with self._transaction():
+            self._file.execute("DELETE FROM bad_rows")
+            values = [(number, row.line, row.reason, row.path) for number, row in enumerate(rows)]
+            self._file.executemany("INSERT INTO bad_rows VALUES (?, ?, ?, ?)", values)
+
+    def bad_rows(self) -> list[SourceError]:
+        """The rows of the source that were passed over, in order."""
+        rows = self._rows("SELECT line, reason, file FROM bad_rows ORDER BY number")
+        return [SourceError(reason, path=file, line=line) for line, reason, file in rows]
 
     def count_failures(self) -> tuple[int, int]:
         """How many documents have failed, and how many were skipped."""
@@ -269,7 +284,7 @@ class Ledger:
 
     def _note_failures(self, failures: Iterable[FailureRow]) -> None:
         rows = [(*each[:2], msgspec.json.encode(each.id), *each[3:]) for each in failures]
-        self._file.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._file.executemany("INSERT OR REPLACE INTO failures VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def _forget_part(self, part: int) -> None:
         self._file.execute("DELETE FROM runs_of_rows WHERE part = ?", (part,))

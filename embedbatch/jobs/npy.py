@@ -7,6 +7,7 @@ Beside it, ``….npy.ids.jsonl`` has ``{"id": …, "tokens": …}`` for every ro
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -91,7 +92,8 @@ class NpySink:
             file.seek(0)
             file.write(self._header)
         except BaseException:
-            file.close()
+            with contextlib.suppress(OSError):
+                file.close()
             raise
         return file
 

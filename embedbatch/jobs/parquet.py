@@ -1,5 +1,7 @@
 """
-The ``.parquet`` destination: columns ``id``, ``vector``, ``tokens`` and, if asked for, ``text``.
+The ``.parquet`` destination, or a folder of such files.
+
+The columns are ``id``, ``vector``, ``tokens`` and, if asked for, ``text``.
 
 ``id`` is int64 if all ids are integers, else a string; ``vector`` a fixed-size list of float32, null where the
 document failed; ``tokens`` int64, null where they were not counted. The origin is the schema's metadata ``embedbatch``.
@@ -29,7 +31,11 @@ _METADATA = b"embedbatch"
 
 
 class ParquetSink:
-    """Writes every part as a file in *folder*, each block as one row group; the result has the row groups of all."""
+    """
+    Writes every part as a file in *folder*, each block as one row group.
+
+    The result has the row groups of all; where *destination* has no suffix, it is a folder of these files.
+    """
 
     def __init__(
         self,
@@ -53,7 +59,9 @@ class ParquetSink:
         self._ids_are_texts = id_type == "str"
         self._disk = disk
         self._folder = folder
+        self._parts = folder if destination.suffix else folder / "result"
         self._destination = destination
+        disk.make_directory(self._parts)
 
     def write_part(self, number: int, blocks: Iterable[Block]) -> int:
         path = self._part(number)
@@ -66,7 +74,12 @@ class ParquetSink:
     def assemble(self, digests: Mapping[int, int]) -> list[tuple[Path, Path]]:
         damaged = [number for number, digest in digests.items() if not self._is_whole(number, digest)]
         if damaged:
-            raise DamagedPartsError(damaged, self._folder)
+            raise DamagedPartsError(damaged, self._parts)
+        if not self._destination.suffix:
+            if not digests:
+                self.write_part(0, [])
+            self._disk.sync_directory(self._parts)
+            return [(self._parts, self._destination)]
         if len(digests) == 1:
             return [(self._part(0), self._destination)]
         whole = self._folder / "result.parquet"
@@ -121,25 +134,26 @@ class ParquetSink:
         return pa.Table.from_arrays(columns, schema=self._schema)
 
     def _part(self, number: int) -> Path:
-        return self._folder / f"part-{number:06}.parquet"
+        return self._parts / f"part-{number:06}.parquet"
 
 
 class ParquetResult:
-    """Reads one row group at a time."""
+    """Reads one row group at a time, of one file or of all in a folder."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        paths = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         try:
-            self._file = pq.ParquetFile(path)
+            self._files = [pq.ParquetFile(each) for each in paths or [path]]
         except OSError as error:
             raise SourceError(f"cannot be read: {error.strerror or error}", path=str(path)) from error
         except pa.ArrowException as error:
             raise SourceError(f"not a Parquet file: {error}", path=str(path)) from error
-        self.origin = origins.decode((self._file.schema_arrow.metadata or {}).get(_METADATA, b""), path)
+        metadata = self._files[0].schema_arrow.metadata or {}
+        self.origin = origins.decode(metadata.get(_METADATA, b""), path)
 
     def blocks(self) -> Iterator[Vectors]:
-        for group in range(self._file.num_row_groups):
-            chunks = self._file.read_row_group(group, columns=["vector"]).column("vector").chunks
+        for file, group in self._groups():
+            chunks = file.read_row_group(group, columns=["vector"]).column("vector").chunks
             for column in cast("list[pa.FixedSizeListArray[Any, Any]]", chunks):
                 vectors = np.full((len(column), self.origin.dimensions or 0), np.nan, np.float32)
                 present = column.is_valid().to_numpy(zero_copy_only=False)
@@ -147,18 +161,23 @@ class ParquetResult:
                 yield vectors
 
     def entries(self, rows: Sequence[int]) -> dict[int, Entry]:
-        columns = [name for name in ("id", "text") if name in self._file.schema_arrow.names]
+        columns = [name for name in ("id", "text") if name in self._files[0].schema_arrow.names]
         entries: dict[int, Entry] = {}
         first = 0
-        for group in range(self._file.num_row_groups):
-            end = first + self._file.metadata.row_group(group).num_rows
+        for file, group in self._groups():
+            end = first + file.metadata.row_group(group).num_rows
             wanted = [row for row in rows if first <= row < end]
             if wanted:
-                found = self._file.read_row_group(group, columns=columns).take([row - first for row in wanted])
+                found = file.read_row_group(group, columns=columns).take([row - first for row in wanted])
                 for row, values in zip(wanted, found.to_pylist(), strict=True):
                     entries[row] = Entry(values["id"], values.get("text"))
             first = end
         return entries
+
+    def _groups(self) -> Iterator[tuple[pq.ParquetFile, int]]:
+        for file in self._files:
+            for group in range(file.num_row_groups):
+                yield file, group
 
 
 def _lists(vectors: Vectors) -> pa.Array[Any]:

@@ -151,7 +151,7 @@ class PartWriter:
         for position, row in enumerate(islice(self._job.rows_from(first), part.rows), first):
             if position in failed:
                 original = next(self._job.ledger.failures(duplicates[position], duplicates[position] + 1))
-                failures.append(original._replace(position=position, line=row.line, id=row.id))
+                failures.append(original._replace(position=position, line=row.line, id=row.id, file=row.file))
         return failures
 
 

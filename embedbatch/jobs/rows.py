@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import BinaryIO
@@ -64,8 +65,8 @@ class RowFile:
                 self._is_dirty = False
 
     def close(self) -> None:
-        """Close the file."""
-        with self._lock:
+        """Close the file, whatever a failed write has left to be written."""
+        with self._lock, contextlib.suppress(OSError):
             self._file.close()
 
 

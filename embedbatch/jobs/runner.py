@@ -17,9 +17,12 @@ import msgspec
 from anyio.from_thread import start_blocking_portal
 
 from ..blocking import loop_options
+from ..cache import Cache
 from ..embedder import Embedder
-from ..errors import ConfigurationError, JournalError, RunInterruptedError, RunStoppedError
+from ..errors import ConfigurationError, JournalError, RunInterruptedError, RunStoppedError, SourceError
 from ..settings import OnOutage
+from ..store import Store
+from ..store_layers import Layered
 from ..values import Usage
 from .disk import Disk, naming
 from .formats import check_destination, open_sink
@@ -29,7 +32,7 @@ from .origin import origin_of
 from .part_writer import PartWriter
 from .parts import rows_of_a_part
 from .result import DamagedPartsError, Sink
-from .sources import open_source
+from .sources import Format, Source, open_source, open_table
 from .work import Work
 
 FAILURES = ".failures.jsonl"
@@ -61,9 +64,9 @@ class Summary:
     What a job has done, in all of its runs.
 
     Of *documents*, *embedded* have a vector; *failures* are listed in *failures_file*, which is ``None`` if there
-    are none; *skipped* are those that the embedder's policy passes over. *duplicates* have the vector of an equal
-    document before them. *dimensions* is ``None`` if no document was embedded and the model's are not known. *usage*
-    and *seconds* are sums over all runs.
+    are none; *bad_rows*, which could not be read and were passed over, are listed there too; *skipped* are those that
+    the embedder's policy passes over. *duplicates* have the vector of an equal document before them. *dimensions* is
+    ``None`` if no document was embedded and the model's are not known. *usage* and *seconds* are sums over all runs.
     """
 
     destination: Path
@@ -72,6 +75,7 @@ class Summary:
     failures: int
     skipped: int
     duplicates: int
+    bad_rows: int
     failures_file: Path | None
     dimensions: int | None
     usage: Usage
@@ -80,14 +84,17 @@ class Summary:
 
 
 async def run(
-    source: FileName,
+    source: FileName | Any,
     destination: FileName,
     embedder: Embedder,
     *,
+    format: Format | None = None,
     text_column: str = "text",
     id_column: str | None = None,
+    skip_bad_rows: bool = False,
     keep_text: bool = False,
     dedupe: bool = True,
+    cache: Cache | None = None,
     fresh: bool = False,
     max_spend_tokens: int | None = None,
     on_outage: OnOutage = "wait",
@@ -97,15 +104,18 @@ async def run(
     disk: Disk | None = None,
 ) -> Summary:
     """
-    Embed every document of the file *source* into the file *destination*, in order; go on where a run before ended.
+    Embed every document of *source* into the file *destination*, in order; go on where a run before ended.
 
-    *source* is a ``.jsonl`` file, whose documents are in *text_column* and their ids in *id_column* (without one,
-    they are numbered from 0), or a ``.txt`` file with a document per line. It is read twice: once to find rows that
-    cannot be read, and documents that are equal, before anything is sent. *destination* is a ``.parquet`` or ``.npy``
-    file; *keep_text* writes the texts too. Equal documents are sent once, unless *dedupe* is false. An endpoint that
-    is away is waited for, or ends the job with ``on_outage="stop"``. When *stop* is set nothing more is sent, and what
-    is in flight is waited for. *progress* is called in the event loop, ten times a second at most.
-    Documents go into the result in parts of *part_rows*, by default some 128 MB of vectors.
+    *source* is a file, a folder or a pattern of files: ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet``, whose documents
+    are in *text_column* and their ids in *id_column* (without one, they are numbered from 0), or ``.txt`` with a
+    document per line; all but Parquet also as ``.gz`` and ``.zst``; *format* says which where the name does not. Or it
+    is a table in memory: of pandas, polars, Arrow, or anything with Arrow's C stream. It is read twice: once to find
+    rows that cannot be read, and documents that are equal, before anything is sent. With *skip_bad_rows* rows that
+    cannot be read are passed over, and listed with the failures. *destination* is a ``.parquet`` or ``.npy`` file, or a
+    name without a suffix: a folder of Parquet files; *keep_text* writes the texts too. Equal documents are sent once,
+    unless *dedupe* is false. An endpoint that is away is waited for, or ends the job with ``on_outage="stop"``. When
+    *stop* is set nothing more is sent, and what is in flight is waited for. *progress* is called in the event loop, ten
+    times a second at most. Documents go into the result in parts of *part_rows*, by default some 128 MB of vectors.
 
     What a reply brought is kept in the folder ``DESTINATION.journal`` before it counts as done. However a run ends,
     the same call goes on from there; a job that is finished is not done again. *fresh* starts over.
@@ -124,21 +134,28 @@ async def run(
     check_destination(target)
     if embedder.long_input == "chunks":
         raise ConfigurationError('long_input="chunks" gives several vectors, and a file has one row per document')
-    corpus = open_source(Path(source), text_column=text_column, id_column=id_column)
-    asked = {"text_column": text_column, "id_column": id_column, "keep_text": keep_text}
+    bad_rows: list[SourceError] = []
+    reading: dict[str, Any] = {"text_column": text_column, "id_column": id_column, "skip_bad_rows": skip_bad_rows}
+    if isinstance(source, str | os.PathLike):
+        corpus: Source = open_source(Path(source), format=format, on_bad_row=bad_rows.append, **reading)
+    else:
+        corpus = open_table(source, on_bad_row=bad_rows.append, **reading)
+    asked = {**reading, "keep_text": keep_text}
     job = Job(target, corpus, disk or Disk(), fresh=fresh)
     try:
         rows = part_rows or rows_of_a_part(embedder.dimensions)
         await job.settle({**embedder.recipe, **asked}, dimensions=embedder.dimensions, part_rows=rows, dedupe=dedupe)
+        if bad_rows and not job.is_finished and not job.ledger.bad_rows():
+            job.ledger.note_bad_rows(bad_rows)  # those of the scan; each reading meets them again
         if not job.is_finished:
-            task = _Task(job, embedder, keep_text=keep_text, has_ids=id_column is not None, progress=progress)
+            task = _Task(job, embedder, cache, keep_text=keep_text, has_ids=id_column is not None, progress=progress)
             await task.run(stop, {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}, started_at)
         return _summary(job)
     finally:
         job.close()
 
 
-def run_blocking(source: FileName, destination: FileName, model: str, **options: Any) -> Summary:
+def run_blocking(source: FileName | Any, destination: FileName, model: str, **options: Any) -> Summary:
     """
     Do the same from a script or a notebook, and wait for it.
 
@@ -167,6 +184,7 @@ class _Task:
         self,
         job: Job,
         embedder: Embedder,
+        cache: Cache | None,
         *,
         keep_text: bool,
         has_ids: bool,
@@ -174,6 +192,7 @@ class _Task:
     ) -> None:
         self._job = job
         self._embedder = embedder
+        self._cache = cache
         self._keep_text = keep_text
         self._progress = progress
         self._told_at = -math.inf
@@ -201,7 +220,10 @@ class _Task:
     async def _embed(self, stop: anyio.Event | None, options: dict[str, Any]) -> None:
         work = Work(self._job, self._journal, self._writer, tell=self._tell)
         try:
-            await work.embed(self._embedder, stop, options)
+            store: Store = self._journal
+            if self._cache is not None:
+                store = Layered(self._journal, self._cache.bound_to(self._embedder.recipe))
+            await work.embed(self._embedder, stop, {**options, "store": store})
             if self._job.parts_to_do():
                 raise RunInterruptedError("the run was stopped")
         except RunStoppedError as error:
@@ -255,7 +277,7 @@ class _Task:
                 job.ledger.reopen(number)
             reason = f"{len(error.numbers):,} parts of the result are damaged. The next run makes them again"
             raise JournalError(reason, path=str(error.path)) from error
-        if job.ledger.count_failures()[0]:
+        if job.ledger.count_failures()[0] or job.ledger.bad_rows():
             files.insert(0, (_list_failures(job), _beside(job.destination, FAILURES)))
         job.disk.sync_directory(job.folder)
         job.ledger.state(publishing=[(path.name, target.name) for path, target in files])
@@ -270,10 +292,12 @@ class _Task:
         if len(files) > 1 and files[-1][0].exists():
             # Between two renames, new ids would stand beside old vectors: rather no vectors.
             job.disk.remove(job.destination)
-        if not job.ledger.count_failures()[0]:
+        if not job.ledger.count_failures()[0] and not job.ledger.bad_rows():
             job.disk.remove(_beside(job.destination, FAILURES))
         for path, target in files:
             if path.exists():
+                if target.is_dir():
+                    job.disk.remove(target)
                 job.disk.replace(path, target)
             elif not target.exists():
                 raise JournalError("is gone. Start over: --fresh, in Python fresh=True", path=str(path))
@@ -306,11 +330,15 @@ def _list_failures(job: Job) -> Path:
     path = job.folder / "failures.jsonl"
     job.disk.remove(path)
     with job.disk.open(path) as file:
+        for row in job.ledger.bad_rows():
+            listed = {"file": row.path, "line": row.line, "error": "SourceError", "reason": row.reason}
+            file.write(msgspec.json.encode(listed) + b"\n")
         for part in range(job.division.parts):
             for failure in job.ledger.failures(job.division.first(part), job.division.end(part)):
                 if not failure.is_skipped:
                     record = {
                         "id": failure.id,
+                        **({} if failure.file is None else {"file": failure.file}),
                         "line": failure.line,
                         "error": failure.error,
                         "reason": failure.reason,
@@ -324,6 +352,7 @@ def _list_failures(job: Job) -> Path:
 def _summary(job: Job) -> Summary:
     ledger = job.ledger
     failures, skipped = ledger.count_failures()
+    bad_rows = ledger.bad_rows()
     runs, seconds = ledger.runs()
     return Summary(
         destination=job.destination,
@@ -332,7 +361,8 @@ def _summary(job: Job) -> Summary:
         failures=failures,
         skipped=skipped,
         duplicates=ledger.fact("duplicates"),
-        failures_file=_beside(job.destination, FAILURES) if failures else None,
+        bad_rows=len(bad_rows),
+        failures_file=_beside(job.destination, FAILURES) if failures or bad_rows else None,
         dimensions=ledger.fact("dimensions"),
         usage=ledger.usage(),
         seconds=seconds,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
@@ -10,11 +11,12 @@ import anyio
 import anyio.to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream
 
+from ..assemble.reassembler import Block
 from ..embedder import Embedder
-from ..errors import InputError, NotAttemptedError, RequestRefusedError
+from ..errors import InputError, NotAttemptedError, RequestRefusedError, SourceError
 from ..results import Results
 from ..tasks import task_group
-from ..values import Document, Embedding, Failure, Usage
+from ..values import Document, Failure, Usage
 from .disk import naming
 from .job import Job
 from .journal import Journal
@@ -69,13 +71,13 @@ class Work:
         try:
             async with task_group() as tasks:
                 tasks.start_soon(self._finish_parts, take, finished)
-                async with give, embedder.stream(self._read(), store=self._journal, **options) as results:
+                async with give, embedder.stream(self._read(), **options) as results:
                     self._journal.usage = lambda: results.usage
                     if stop is not None:
                         tasks.start_soon(_stop, stop, results)
                     self._tell(self, results.usage)
-                    async for result in results:
-                        self._take(self._awaited.popleft(), result)
+                    async for block in results.blocks():
+                        self._take(block)
                         self._tell(self, results.usage)
                         await self._hand_on(give.send)
                     is_over = self._all_read and all(part.is_ready for part in self._open)
@@ -83,7 +85,8 @@ class Work:
                 await finished.wait()
                 tasks.cancel_scope.cancel()
         finally:
-            self._note_failures()
+            with contextlib.suppress(SourceError):
+                self._note_failures()
         return results.usage
 
     def _recover(self) -> None:
@@ -110,6 +113,7 @@ class Work:
                 row = next(rows)
                 part.bytes += row.bytes
                 if position == first:
+                    self._job.check_source()  # up to here it was read as it is
                     self._job.ledger.mark(number, Mark(row.line, row.offset))
                 if position in settled:
                     part.states[position - first] = FAILED  # what a duplicate is is found out when the part is written
@@ -117,7 +121,7 @@ class Work:
                     continue
                 part.awaited += 1
                 self._journal.positions[in_run] = position
-                self._awaited.append(_Awaited(in_run, position, part, row._replace(content=None)))
+                self._awaited.append(_Awaited(in_run, position, part, _without_content(row)))
                 in_run += 1
                 yield Document(row.content, row.id)
             part.is_read = True
@@ -129,22 +133,30 @@ class Work:
         failed = {failure.position for failure in self._job.ledger.failures(first, end)}
         return failed | self._job.duplicates.within(first, end).keys()
 
-    def _take(self, awaited: _Awaited, result: Embedding | Failure) -> None:
-        """Note what became of a document."""
-        row = awaited.position - self._job.division.first(awaited.part.number)
-        if isinstance(result, Embedding):
-            self._journal.pooled(awaited.in_run, result.vector)
-            awaited.part.take(row, EMBEDDED, result.tokens)
-            self.embedded += 1
-            self._count(awaited.row)
-        elif not isinstance(result.error, NotAttemptedError):
-            awaited.part.take(row, FAILED, None)
-            self._failures.append(failure_row(awaited.position, awaited.row, result))
-            self.failures += not result.skipped
-            if len(self._failures) >= _FAILURES:
-                self._note_failures()
-            self._count(awaited.row)
-        del self._journal.positions[awaited.in_run]
+    def _take(self, block: Block) -> None:
+        """Note what became of the next documents."""
+        failures = {failure.position: failure for failure in block.failures}
+        embedded = zip(block.positions, block.tokens, block.vectors, strict=True)
+        for _ in range(block.documents):
+            awaited = self._awaited.popleft()
+            row = awaited.position - self._job.division.first(awaited.part.number)
+            failure = failures.get(awaited.in_run)
+            if failure is None:
+                in_run, tokens, vector = next(embedded)
+                assert in_run == awaited.in_run
+                with naming(self._job.folder):
+                    self._journal.pooled(in_run, vector)
+                awaited.part.take(row, EMBEDDED, tokens)
+                self.embedded += 1
+                self._count(awaited.row)
+            elif not isinstance(failure.error, NotAttemptedError):
+                awaited.part.take(row, FAILED, None)
+                self._failures.append(failure_row(awaited.position, awaited.row, failure))
+                self.failures += not failure.skipped
+                self._count(awaited.row)
+            del self._journal.positions[awaited.in_run]
+        if len(self._failures) >= _FAILURES:
+            self._note_failures()
 
     def _count(self, row: Row) -> None:
         self.documents += 1
@@ -152,13 +164,16 @@ class Work:
 
     def _note_failures(self) -> None:
         failures, self._failures = self._failures, []
-        self._job.ledger.note_failures(failures)
+        if failures:
+            self._job.check_source()  # what was read, and failed, is what stands there
+            self._job.ledger.note_failures(failures)
 
     async def _hand_on(self, give: Callable[[OpenPart], Awaitable[None]], *, even_unknown: bool = False) -> None:
         """Hand the parts that are ready on, in order; not before the size of the vectors is known, if it ever is."""
         while self._open and self._open[0].is_ready and (even_unknown or self._journal.dimensions):
             self._note_failures()
-            await give(self._open.popleft())
+            with contextlib.suppress(anyio.BrokenResourceError):  # the other end has failed, and says why
+                await give(self._open.popleft())
 
     async def _finish_parts(self, take: MemoryObjectReceiveStream[OpenPart], finished: anyio.Event) -> None:
         """Put parts into the result, one after the other, while the next are embedded."""
@@ -174,6 +189,10 @@ async def _stop(stop: anyio.Event, results: Results) -> None:
     results.stop()
 
 
+def _without_content(row: Row) -> Row:
+    return Row(row.id, None, row.line, row.bytes, row.offset, row.file)
+
+
 def failure_row(position: int, row: Row, failure: Failure) -> FailureRow:
     """What the ledger keeps of a *failure*."""
     return FailureRow(
@@ -185,4 +204,5 @@ def failure_row(position: int, row: Row, failure: Failure) -> FailureRow:
         attempts=failure.attempts,
         is_skipped=failure.skipped,
         is_final=isinstance(failure.error, InputError | RequestRefusedError),
+        file=row.file,
     )

@@ -12,7 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-DESTINATIONS = pytest.mark.parametrize("destination", ["vectors.parquet", "vectors.npy"])
+from embedbatch.testing import ScriptedServer
+
+DESTINATIONS = pytest.mark.parametrize("destination", ["vectors.parquet", "vectors.npy", "vectors"])
 
 PIECES = ["word", "naïve", "北京市", "Привет", "🌊👩‍👧", "if (x < 1) { return; }", "\t", "<|endoftext|>", "नमस्ते"]
 
@@ -41,8 +43,9 @@ def read(path: Path) -> tuple[list[Any], np.ndarray[Any, Any], list[int | None]]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """What is in the files in *folder*, by name."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    """What is in the files in *folder* and its folders, but for journals, by name."""
+    files = [path for path in folder.rglob("*") if path.is_file() and ".journal" not in str(path.parent)]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def failures_of(path: Path) -> list[dict[str, Any]]:
@@ -53,3 +56,14 @@ def failures_of(path: Path) -> list[dict[str, Any]]:
 def names(folder: Path) -> set[str]:
     """What is in *folder*."""
     return {path.name for path in folder.iterdir()}
+
+
+def corpus(folder: Path, texts: list[str]) -> Path:
+    """A source of *texts*, with ids."""
+    folder.mkdir(exist_ok=True)
+    return write_jsonl(folder / "c.jsonl", ({"id": f"d{n}", "text": text} for n, text in enumerate(texts)))
+
+
+def sent(server: ScriptedServer) -> list[str]:
+    """Every text that was sent, as often as it was."""
+    return [text for request in server.received for text in request.inputs]

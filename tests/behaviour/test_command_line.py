@@ -107,7 +107,7 @@ def test_documents_that_were_cut_are_counted(tmp_path: Path) -> None:
         pytest.param("", ["--empty", "drop"], "empty: expected one of 'error', 'skip'", id="empty"),
         pytest.param("", ["--max-tokens-per-minute", "0"], "max_tokens_per_minute: expected more than 0", id="limits"),
         pytest.param("", ["-o", "missing/v.npy"], "there is no directory missing", id="destination"),
-        pytest.param("", ["-o", "v.csv"], "expected a .parquet or .npy file, got 'v.csv'", id="format"),
+        pytest.param("", ["-o", "v.csv"], "or a name without a suffix, got 'v.csv'", id="format"),
     ],
 )
 def test_what_cannot_work_ends_with_one_line_and_status_2(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import pty
 import signal
@@ -12,16 +11,13 @@ import sys
 import time
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 from embedbatch import Usage, jobs
 from embedbatch.cli.corpus import read_docstrings
 from embedbatch.cli.demo import QUERIES
-from embedbatch.cli.progress import counts, progress_bar
 from embedbatch.cli.running import describe
 
 from .commanding import ROOT, call, names, start, write_corpus
@@ -103,40 +99,6 @@ def test_the_demo_needs_a_directory_it_can_write_to(tmp_path: Path) -> None:
     assert f"cannot make {tmp_path / 'file'}" in result.stderr
 
 
-def some_progress(**changes: Any) -> jobs.Progress:
-    """A job that is half done."""
-    half = {
-        "documents": 1_000,
-        "total_documents": 2_000,
-        "bytes": 50,
-        "total_bytes": 100,
-        "failures": 0,
-        "tokens": 3_000,
-    }
-    return jobs.Progress(**{**half, **changes})
-
-
-def test_progress_is_told_in_documents_and_tokens() -> None:
-    """Tokens per second where the endpoint counts them, failures where there are any."""
-    assert counts(some_progress(), 1.5) == "1,000 of 2,000 documents · 2,000 tokens/s"
-    assert counts(some_progress(), 0.001) == "1,000 of 2,000 documents", "too early to tell"
-    assert counts(some_progress(tokens=None, failures=1_234), 2.0) == "1,000 of 2,000 documents · 1,234 failed"
-
-
-def test_the_bar_is_drawn_on_a_terminal_only() -> None:
-    """Where nobody would see it there is none, and nothing is printed."""
-    terminal, pipe = io.StringIO(), io.StringIO()
-
-    with progress_bar(Console(file=terminal, force_terminal=True, width=120)) as show:
-        assert show is not None
-        show(some_progress())
-    with progress_bar(Console(file=pipe, force_terminal=False)) as show_nothing:
-        assert show_nothing is None
-
-    assert "1,000 of 2,000 documents" in terminal.getvalue()
-    assert pipe.getvalue() == ""
-
-
 def test_a_summary_says_all_of_it_in_one_line() -> None:
     """What is not known, or did not happen, is left out."""
     summary = jobs.Summary(
@@ -146,6 +108,7 @@ def test_a_summary_says_all_of_it_in_one_line() -> None:
         failures=7,
         skipped=3,
         duplicates=20,
+        bad_rows=1,
         failures_file=Path("v.npy.failures.jsonl"),
         dimensions=1_536,
         usage=Usage(total_tokens=12_345),
@@ -156,7 +119,7 @@ def test_a_summary_says_all_of_it_in_one_line() -> None:
     assert describe(summary, "m", 2) == (
         "1,990 of 2,000 documents embedded with m into v.npy (1,536 dimensions, 12,345 tokens, 4.2 s); "
         "20 were equal to one before; 2 were longer than the model takes; 3 empty, skipped; "
-        "7 failed: see v.npy.failures.jsonl"
+        "1 rows could not be read; 7 failed: see v.npy.failures.jsonl"
     )
 
 
@@ -222,9 +185,9 @@ def test_a_missing_package_names_the_extra(tmp_path: Path, package: str) -> None
 
 
 @pytest.mark.slow
-def test_a_terminal_shows_a_bar_and_then_the_summary(tmp_path: Path) -> None:
-    """On a pseudo-terminal the documents are counted on stderr; stdout has the summary and nothing else."""
-    source = write_corpus(tmp_path / "corpus.txt", ["some text"] * 2_000)
+def test_a_terminal_shows_the_job_and_then_the_summary(tmp_path: Path) -> None:
+    """On a pseudo-terminal the job is seen on stderr; stdout has the summary and nothing else."""
+    source = write_corpus(tmp_path / "corpus.txt", [f"text {n}" for n in range(2_000)])
     terminal, theirs = pty.openpty()
 
     process = start(
@@ -242,7 +205,7 @@ def test_a_terminal_shows_a_bar_and_then_the_summary(tmp_path: Path) -> None:
     stdout, _ = process.communicate(timeout=60)
     shown = read_all(terminal)
 
-    assert "of 2,000 documents" in shown
+    assert "corpus.txt → v.npy · local" in shown
     assert stdout.startswith("2,000 documents embedded")
     assert len(stdout.splitlines()) == 1
 

@@ -24,24 +24,13 @@ from embedbatch.plan.tokens import ByteBound
 from embedbatch.testing import Scripted, ScriptedServer
 
 from .conftest import MakeEmbedder
-from .corpora import DESTINATIONS, contents, failures_of, mixed_texts, names, read, write_jsonl
+from .corpora import DESTINATIONS, contents, corpus, mixed_texts, names, sent
 
 # Files are written in threads, during which virtual time would jump: these run on both loops in real time.
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_backends")]
 
 NO_CREDIT: dict[str, Any] = {"status": 429, "body": {"error": {"message": "no", "code": "insufficient_quota"}}}
 SMALL = Limits(max_batch_inputs=8, max_concurrent_requests=4)
-
-
-def corpus(folder: Path, texts: list[str]) -> Path:
-    """A source of *texts*, with ids."""
-    folder.mkdir(exist_ok=True)
-    return write_jsonl(folder / "c.jsonl", ({"id": f"d{n}", "text": text} for n, text in enumerate(texts)))
-
-
-def sent(server: ScriptedServer) -> list[str]:
-    """Every text that was sent, as often as it was."""
-    return [text for request in server.received for text in request.inputs]
 
 
 def after(server: ScriptedServer, requests: int, **fault: Any) -> None:
@@ -66,7 +55,8 @@ async def test_a_run_goes_on_where_it_stopped(
     texts = mixed_texts(300)
     options: dict[str, Any] = {"id_column": "id", "keep_text": True, "part_rows": 64}
     expected = await undisturbed(tmp_path / "whole", texts, make_embedder, destination, **options)
-    source, target, runs = corpus(tmp_path, texts), tmp_path / destination, 0
+    folder = tmp_path / "again"
+    source, target, runs = corpus(folder, texts), folder / destination, 0
 
     async with make_embedder(limits=SMALL, max_input_tokens=100_000) as embedder:
         while not target.exists():
@@ -78,7 +68,7 @@ async def test_a_run_goes_on_where_it_stopped(
 
     assert runs > 2
     assert sorted(sent(server)) == sorted(texts)
-    assert contents(tmp_path) == expected
+    assert contents(folder) == expected
     assert (summary.runs, summary.embedded) == (runs, 300)
     assert summary.usage.requests == len(server.received)
 
@@ -147,55 +137,6 @@ async def test_documents_of_several_chunks_go_on(
 
     assert sorted(sent(server)) == sorted(in_one_go)
     np.testing.assert_array_equal(np.load(target), np.load(tmp_path / "whole" / "v.npy"))
-
-
-@DESTINATIONS
-async def test_equal_documents_are_sent_once(
-    tmp_path: Path, server: ScriptedServer, make_embedder: MakeEmbedder, destination: str
-) -> None:
-    """Of 300 documents two thirds are repetitions, near and far: each text is sent once, each row has its vector."""
-    texts = [f"text {n % 100}" for n in range(300)]
-    source, target = corpus(tmp_path, texts), tmp_path / destination
-
-    async with make_embedder(limits=SMALL, count_tokens=True) as embedder:
-        summary = await jobs.run(source, target, embedder, id_column="id", part_rows=40)
-
-    ids, vectors, tokens = read(target)
-    assert sorted(sent(server)) == sorted(set(texts))
-    assert ids == [f"d{n}" for n in range(300)]
-    np.testing.assert_array_equal(vectors, [server.vector_of(text) for text in texts])
-    assert tokens[:100] == tokens[100:200] == tokens[200:]
-    assert (summary.embedded, summary.duplicates) == (300, 200)
-
-
-async def test_duplicates_of_a_failure_fail(
-    tmp_path: Path, server: ScriptedServer, make_embedder: MakeEmbedder
-) -> None:
-    """What is refused is refused once, and every document with that text is listed with its own id and line."""
-    server.reply_when(lambda request: Scripted(status=400) if "poison" in request.inputs else None)
-    texts = ["a", "poison", "b", "poison", "", "c", "poison", ""]
-    source, target = corpus(tmp_path, texts), tmp_path / "v.parquet"
-
-    async with make_embedder(limits=Limits(max_batch_inputs=1)) as embedder:
-        summary = await jobs.run(source, target, embedder, id_column="id", part_rows=2)
-
-    assert sent(server).count("poison") == 1
-    listed = [(each["id"], each["line"], each["error"]) for each in failures_of(target)]
-    refused, empty = "RequestRefusedError", "EmptyInputError"
-    assert listed == [("d1", 2, refused), ("d3", 4, refused), ("d4", 5, empty), ("d6", 7, refused), ("d7", 8, empty)]
-    assert (summary.embedded, summary.failures) == (3, 5)
-    np.testing.assert_array_equal(np.isnan(read(target)[1]).any(axis=1), [text in ("poison", "") for text in texts])
-
-
-async def test_without_dedupe_each_document_is_sent(
-    tmp_path: Path, server: ScriptedServer, make_embedder: MakeEmbedder
-) -> None:
-    """dedupe=False sends equal documents as often as they come."""
-    async with make_embedder() as embedder:
-        summary = await jobs.run(corpus(tmp_path, ["a", "a", "b"]), tmp_path / "v.npy", embedder, dedupe=False)
-
-    assert sent(server) == ["a", "a", "b"]
-    assert summary.duplicates == 0
 
 
 async def test_another_job_is_refused(tmp_path: Path, server: ScriptedServer, make_embedder: MakeEmbedder) -> None:

@@ -25,6 +25,7 @@ import pytest
 import typer
 
 import embedbatch
+import embedbatch.cache
 import embedbatch.jobs
 import embedbatch.testing
 from embedbatch.cli.app import app
@@ -247,7 +248,11 @@ def table(page: Path, *, columns: int) -> list[list[str]]:
     return [row for row in cells if len(row) == columns]
 
 
-@pytest.mark.parametrize("module", [embedbatch, embedbatch.jobs, embedbatch.testing], ids=lambda it: it.__name__)
+@pytest.mark.parametrize(
+    "module",
+    [embedbatch, embedbatch.cache, embedbatch.jobs, embedbatch.testing],
+    ids=lambda it: it.__name__,
+)
 def test_the_reference_lists_what_is_public(module: ModuleType) -> None:
     """
     The names in the first columns of a module's tables are its `__all__`: none missing, none that is not there.

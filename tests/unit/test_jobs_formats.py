@@ -20,7 +20,7 @@ from embedbatch.jobs.result import Block
 from embedbatch.jobs.sources import IdType
 from embedbatch.values import Id
 
-FORMATS = pytest.mark.parametrize("suffix", [".parquet", ".npy"])
+FORMATS = pytest.mark.parametrize("suffix", [".parquet", ".npy", ""])
 Vectors = npt.NDArray[np.float32]
 
 
@@ -192,20 +192,22 @@ def test_what_is_no_result_is_named(tmp_path: Path, suffix: str) -> None:
     else:
         pq.write_table(pa.table({"vector": [1, 2]}), foreign)
 
-    with pytest.raises(SourceError, match=r"missing\S+: cannot be read: .*[Nn]o such file"):
+    with pytest.raises(SourceError, match=r"missing\S*: cannot be read: .*[Nn]o such file"):
         read_origin(missing)
-    with pytest.raises(SourceError, match=r"other\S+: not a"):
+    with pytest.raises(SourceError, match=r"other\S*: not a"):
         read_origin(other)
-    with pytest.raises(SourceError, match=r"foreign\S+: it does not say what made its vectors"):
+    with pytest.raises(SourceError, match=r"foreign\S*: it does not say what made its vectors"):
         read_origin(foreign)
 
 
 def test_a_destination_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     """Another suffix, a missing directory and a directory in its place are named."""
     (tmp_path / "folder.npy").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "holiday.jpg").touch()
     for name, reason in [
-        ("v.csv", "expected a .parquet or .npy file, got 'v.csv'"),
-        ("v", "expected a .parquet or .npy file, got 'v'"),
+        ("v.csv", "expected a .parquet or .npy file, or a name without a suffix, got 'v.csv'"),
+        ("full", "there is something else in the directory"),
         ("missing/v.npy", "there is no directory"),
         ("folder.npy", "expected a file, got the directory"),
     ]:

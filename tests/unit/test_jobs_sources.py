@@ -156,10 +156,10 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         list(TextLines(tmp_path).rows())
 
 
-@pytest.mark.parametrize("name", ["corpus.csv", "corpus", "corpus.jsonl.gz"])
+@pytest.mark.parametrize("name", ["corpus.xls", "corpus", "corpus.parquet.gz"])
 def test_another_suffix_is_refused(name: str) -> None:
-    """What is no .jsonl and no .txt file is refused by its name."""
-    with pytest.raises(ConfigurationError, match=r"expected a \.jsonl or \.txt file"):
+    """What has no suffix that is known is refused by its name."""
+    with pytest.raises(ConfigurationError, match=r"expected a \.jsonl, \.txt, \.csv or \.tsv file"):
         open_source(Path(name), text_column="text", id_column=None)
 
 

@@ -112,8 +112,15 @@ async def test_a_cancelled_job_leaves_its_journal(
     server.reply_when(lambda request: Scripted(after=60) if request.number > 3 else None)
     (tmp_path / "c.txt").write_text("".join(f"text {n}\n" for n in range(100)))
 
-    async with make_embedder(limits=Limits(max_batch_inputs=4)) as embedder:
-        with anyio.move_on_after(0.2) as scope:
+    async def cancel() -> None:
+        while len(server.received) < 5:
+            await anyio.sleep(0.01)
+        await anyio.sleep(0.1)
+        scope.cancel()
+
+    async with make_embedder(limits=Limits(max_batch_inputs=4)) as embedder, anyio.create_task_group() as tasks:
+        with anyio.CancelScope() as scope:
+            tasks.start_soon(cancel)
             await jobs.run(tmp_path / "c.txt", tmp_path / destination, embedder)
 
     assert scope.cancelled_caught

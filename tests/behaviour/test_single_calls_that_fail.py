@@ -244,7 +244,7 @@ async def test_a_run_that_stops_keeps_what_was_answered(make_embedder: MakeEmbed
 class BrokenStore:
     """Keeps nothing: its disk is full."""
 
-    def known(self, chunks: Chunks, /) -> dict[int, Vector]:
+    async def known(self, chunks: Chunks, /) -> dict[int, Vector]:
         return {}
 
     async def put(self, batch: Batch, vectors: Vectors, /) -> None:

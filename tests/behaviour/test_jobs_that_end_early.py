@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from pathlib import Path
+from typing import Any
 
 import anyio
 import numpy as np
@@ -109,12 +110,19 @@ async def test_a_cancelled_job_leaves_its_journal(
     tmp_path: Path, server: ScriptedServer, make_embedder: MakeEmbedder, destination: str
 ) -> None:
     """Cancelled while the server is silent: there is no result, and what came before is kept."""
-    server.reply_when(lambda request: Scripted(after=60) if request.number > 3 else None)
+    hangs = anyio.Event()
+
+    def reply(request: Any) -> Scripted | None:
+        if request.number <= 3:
+            return None
+        hangs.set()
+        return Scripted(after=60)
+
+    server.reply_when(reply)
     (tmp_path / "c.txt").write_text("".join(f"text {n}\n" for n in range(100)))
 
     async def cancel() -> None:
-        while len(server.received) < 5:
-            await anyio.sleep(0.01)
+        await hangs.wait()
         await anyio.sleep(0.1)
         scope.cancel()
 

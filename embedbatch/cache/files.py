@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
 
 
 class Found(NamedTuple):
-    """The *vectors* that are there, by key, and how many more are *damaged*."""
+    """The *vectors* that are there, by key, and how many of those in the files are *damaged*."""
 
     vectors: dict[bytes, Vector]
     damaged: int
@@ -124,20 +124,23 @@ def read(inside: Path, entries: Sequence[Entry]) -> Found:
     size = entries[0].size
     rows = np.zeros((len(entries), size // 4), "<f4")
     view = rows.data.cast("B")
-    end = 0
+    end = missing = 0
     for number, some in groupby(entries, key=lambda entry: entry.place // PLACE):
         offsets = [entry.place % PLACE for entry in some]
         begin, end = end, end + len(offsets)
-        # Opened each time: a file that stays open keeps its room on the disk when another process removes it.
-        with suppress(FileNotFoundError), open(_path(inside, number), "rb", buffering=0) as file:
-            _read(file, offsets, size, view[begin * size : end * size])
+        try:
+            # Opened each time: a file that stays open keeps its room on the disk when another process removes it.
+            with open(_path(inside, number), "rb", buffering=0) as file:
+                _read(file, offsets, size, view[begin * size : end * size])
+        except FileNotFoundError:  # another process has just dropped it
+            missing += len(offsets)
     vectors = rows.astype(np.float32, copy=False)
     whole = {
         entry.key: vector
         for entry, row, vector in zip(entries, rows, vectors, strict=True)
         if checksum(entry.key, row) == entry.checksum
     }
-    return Found(whole, len(entries) - len(whole))
+    return Found(whole, len(entries) - len(whole) - missing)
 
 
 def _read(file: Any, offsets: Sequence[int], size: int, view: memoryview) -> None:

@@ -5,9 +5,9 @@ What a cache keeps on the disk: vectors one after the other in files, and an ind
     directory/v1-000001/00000001.f32     some of them
 
 A vector is written once, to the end of the newest file, inside the transaction that puts it into the index. SQLite lets
-one process at a time have such a transaction, so none writes where another does; and whatever is killed in the middle
-of one has written to where nobody looks, and the next writes over it. Vectors are never synced: one that a loss of
-power took, or damage, has not its checksum any more, which covers its key too. Such a vector is not there.
+one process at a time have such a transaction, so none writes where another does; whoever is killed in the middle of one
+has written to where nobody looks, and the next writes over it. Vectors are never synced: one that a loss of power took,
+or damage, has not its checksum any more, which covers its key too. Such a vector is not there.
 
 Files are dropped whole, the one least recently used first. A damaged index is left where it is, and a folder with the
 next number begun; whoever else uses the old one goes on to that.
@@ -98,7 +98,7 @@ class Index:
     def keep(self, recipe: bytes, keys: Sequence[bytes], vectors: Vectors, now: float) -> int:
         """Keep *vectors*, one for each of *keys*; return how many others were dropped for them."""
         rows = np.ascontiguousarray(vectors, "<f4")
-        together = max(1, self._max_file // (rows.strides[0] + _ROW))
+        together = max(1, self._max_file // (rows.nbytes // len(rows) + _ROW))
         dropped = 0
         for begin in range(0, len(rows), together):
             part = slice(begin, begin + together)
@@ -170,8 +170,9 @@ class Index:
             if self._connection is None:
                 if not files.latest(self.directory):
                     self._create(1)
-                self._number = files.latest(self.directory)
-                self._used = {}
+                before, self._number = self._number, files.latest(self.directory)
+                if before != self._number:
+                    self._used = {}
                 self._connection = self._connect(self._folder / _INDEX)
             yield self._connection
         except (sqlite3.Error, DamagedError, TypeError, ValueError, OverflowError) as error:
@@ -214,7 +215,7 @@ class Index:
             index.text_factory = bytes  # there is no text in it, unless it is damaged
             version = index.execute("PRAGMA user_version").fetchone()[0]
             if version != files.VERSION:
-                raise DamagedError(f"the index says it is of version {version}, not {files.VERSION}")
+                raise DamagedError(f"it says it is of version {version}, not {files.VERSION}")
         except BaseException:
             index.close()
             raise
@@ -261,9 +262,9 @@ class Index:
             if oldest is None:
                 break
             begin = oldest[0] * PLACE
-            some = index.execute("DELETE FROM vectors WHERE place >= ? AND place < ?", (begin, begin + PLACE))
+            vectors = index.execute("DELETE FROM vectors WHERE place >= ? AND place < ?", (begin, begin + PLACE))
             index.execute("DELETE FROM files WHERE number = ?", oldest)
-            gone, dropped = gone + 1, dropped + some.rowcount
+            gone, dropped = gone + 1, dropped + vectors.rowcount
         if gone:
             free = index.execute("PRAGMA freelist_count").fetchone()[0]
             for _ in range(min(free, free - (self._max_bytes - used) // _PAGE)):
@@ -273,7 +274,8 @@ class Index:
     def _place(self, index: sqlite3.Connection, before: int, rows: int, size: int, now: float) -> int:
         """Where the next *rows* of *size* bytes go: in the newest file, or in a new one, after *before*."""
         nbytes = rows * size
-        number, end = index.execute("SELECT COALESCE(MAX(number), 0), bytes FROM files").fetchone()
+        newest = index.execute("SELECT number, bytes FROM files ORDER BY number DESC LIMIT 1").fetchone()
+        number, end = newest or (0, 0)
         if number and (end + nbytes) * (size + _ROW) <= self._max_file * size:
             index.execute("UPDATE files SET bytes = ?, used = ? WHERE number = ?", (end + nbytes, now, number))
         else:

@@ -26,7 +26,7 @@ from anyio.from_thread import start_blocking_portal
 
 from ..blocking import loop_options
 from ..embedder import Embedder
-from ..errors import SourceError
+from ..errors import ConfigurationError, SourceError
 from ..plan.chunker import Chunker
 from ..plan.chunker import Source as Document
 from ..plan.counting import bears_threads, quicken
@@ -96,7 +96,7 @@ async def plan(
     else:
         corpus = open_table(source, on_bad_row=bad_rows.append, **reading)
     with (
-        tempfile.TemporaryDirectory(prefix="embedbatch-plan-", dir=scratch) as folder,
+        _folder_in(scratch) as folder,
         closing(_Survey(corpus, embedder._chunker, Path(folder), dedupe=dedupe, progress=progress)) as survey,
     ):
         await survey.run()
@@ -132,6 +132,14 @@ def embedder_without_key(model: str, **options: Any) -> Embedder:
     """An :class:`Embedder` to plan with. Where there is no key, it has one that no server takes."""
     key = options.pop("api_key", None) or os.environ.get("OPENAI_API_KEY") or "none"
     return Embedder(model, api_key=key, **options)
+
+
+def _folder_in(scratch: FileName | None) -> tempfile.TemporaryDirectory[str]:
+    """A folder that is gone at the end of a block."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="embedbatch-plan-", dir=scratch)
+    except OSError as error:
+        raise ConfigurationError(f"scratch: cannot make a folder in {scratch}: {error.strerror}") from error
 
 
 def _known_price(embedder: Embedder) -> Price | None:

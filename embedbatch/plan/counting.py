@@ -85,9 +85,11 @@ def quicken(tokenizer: Tokenizer) -> Tokenizer:
     """*tokenizer*, loaded, or one that finds the same tokens in less time."""
     if isinstance(tokenizer, LazyTokenizer):
         tokenizer = tokenizer._load()
-    if isinstance(tokenizer, TiktokenTokenizer) and tokenizer._encoding._pat_str == vocabulary.PATTERN:
-        return _quick(tokenizer._encoding)
-    return tokenizer
+    if not isinstance(tokenizer, TiktokenTokenizer):
+        return tokenizer
+    encoding = tokenizer._encoding
+    is_known = encoding._pat_str == vocabulary.PATTERN and encoding._special_tokens == vocabulary.SPECIAL_TOKENS
+    return _quick(encoding) if is_known else tokenizer
 
 
 _quick = functools.lru_cache(maxsize=1)(QuickTokenizer)

@@ -313,7 +313,9 @@ async def test_what_cannot_be_is_refused(tmp_path: Path, make_embedder: MakeEmbe
             await plan(tmp_path / "c.jsonl", embedder, price=-1)
         with pytest.raises(ConfigurationError, match=r"c\.doc"):
             await plan(tmp_path / "c.doc", embedder)
-        with pytest.raises(SourceError):
+        with pytest.raises(ConfigurationError, match=r"scratch: cannot make a folder in .*missing: No such file"):
+            await plan(tmp_path / "c.jsonl", embedder, scratch=tmp_path / "missing")
+        with pytest.raises(SourceError, match=r"missing\.jsonl: cannot be read"):
             await plan(tmp_path / "missing.jsonl", embedder)
 
 

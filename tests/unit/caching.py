@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import shake_128
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,8 @@ def wires(count: int, first: int = 0) -> list[bytes]:
 
 def vectors_of(inputs: Sequence[bytes], dimensions: int = 8) -> Vectors:
     """A vector for each of *inputs*, derived from it."""
-    seeds = [np.frombuffer(wire, np.uint8).astype(np.uint32) for wire in inputs]
-    rows = [np.random.default_rng(seed).standard_normal(dimensions).astype(np.float32) for seed in seeds]
+    digests = [shake_128(wire).digest(2 * dimensions) for wire in inputs]
+    rows = [np.frombuffer(digest, "<i2").astype(np.float32) for digest in digests]
     return np.stack(rows) if rows else np.empty((0, dimensions), np.float32)
 
 

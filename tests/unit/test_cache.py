@@ -187,7 +187,8 @@ def test_a_closed_cache_is_not_used(cache: Cache) -> None:
         put(cache, wires(1), vectors_of(wires(1)))
 
 
-@settings(max_examples=15)
+@pytest.mark.slow
+@settings(max_examples=10)
 @given(st.lists(st.tuples(st.integers(1, 60), st.sampled_from([64, 700])), min_size=30, max_size=60))
 def test_the_files_stay_within_the_bound(batches: list[tuple[int, int]]) -> None:
     """

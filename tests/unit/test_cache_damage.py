@@ -64,6 +64,7 @@ def assert_warned(caught: pytest.WarningsRecorder, *patterns: str) -> None:
     assert all(re.search(pattern, message) for pattern, message in zip(patterns, messages, strict=True))
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(["index.sqlite", "00000001.f32"]),
     st.sampled_from(["overwrite", "zero", "truncate", "remove"]),
@@ -147,6 +148,18 @@ def test_a_damaged_vector_is_asked_for_again(directory: Path) -> None:
         assert (cache.stats.hits, cache.stats.misses, cache.stats.damaged) == (299, 1, 1)
         put(cache, wires(1, 7), vectors_of(wires(1, 7)))
         assert len(known(cache, wires(300))) == 300
+
+
+def test_vectors_that_another_process_drops_are_not_there(directory: Path) -> None:
+    """
+    A file that is gone between the question to the index and the reading is no damage.
+    """
+    with open_cache(directory) as cache:
+        assert len(known(cache, wires(300))) == 300
+        (directory / "v1-000001" / "00000001.f32").unlink()
+
+        assert not known(cache, wires(300))
+        assert (cache.stats.misses, cache.stats.damaged) == (300, 0)
 
 
 def test_vectors_that_change_places_are_not_mistaken(directory: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 
@@ -26,16 +27,23 @@ PIECES = [
 TEXTS = st.one_of(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.text(st.characters(codec="utf-8")))
 
 
+@functools.cache
+def ranks() -> dict[bytes, int]:
+    """The ranks of the vocabulary."""
+    return vocabulary.load_ranks()
+
+
+def like_cl100k(special_tokens: dict[str, int] = vocabulary.SPECIAL_TOKENS) -> tiktoken.Encoding:
+    """The encoding that tiktoken gives out under that name, or one with other special tokens."""
+    return tiktoken.Encoding(
+        "cl100k_base", pat_str=vocabulary.PATTERN, mergeable_ranks=ranks(), special_tokens=special_tokens
+    )
+
+
 @pytest.fixture(scope="module")
 def plain() -> TiktokenTokenizer:
     """tiktoken as it is."""
-    encoding = tiktoken.Encoding(
-        "cl100k_base",
-        pat_str=vocabulary.PATTERN,
-        mergeable_ranks=vocabulary.load_ranks(),
-        special_tokens=vocabulary.SPECIAL_TOKENS,
-    )
-    return TiktokenTokenizer(encoding, splits_like_cl100k=True)
+    return TiktokenTokenizer(like_cl100k(), splits_like_cl100k=True)
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +124,15 @@ def test_counts_are_in_order_over_many_calls(quick: QuickTokenizer) -> None:
 
 
 def test_another_tokenizer_stays_what_it_is() -> None:
-    """One with another pattern is not quickened, one of the caller's own is asked text by text, in one thread."""
+    """With another pattern, or other special tokens, it is not quickened; the caller's own is asked text by text."""
     encoding = tiktoken.Encoding(
         "own", pat_str=r"\S+|\s+", mergeable_ranks={bytes([n]): n for n in range(256)}, special_tokens={}
     )
     other = as_tokenizer(encoding)
 
     assert quicken(other) is other
+    assert not isinstance(quicken(as_tokenizer(like_cl100k(special_tokens={}))), QuickTokenizer)
+    assert isinstance(quicken(as_tokenizer(like_cl100k())), QuickTokenizer)
     assert count_all(other, ["ab", "", "abc"]) == [2, 0, 3]
     assert bears_threads(other)
     assert not bears_threads(Words())

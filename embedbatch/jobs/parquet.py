@@ -107,20 +107,23 @@ class ParquetSink:
         temporary = temporary_for(target)
         self._disk.remove(temporary)
         file = self._disk.open(temporary)
-        # No dictionaries and statistics of floats: they halve the speed (60 instead of 108 ms for 16 MB, pyarrow 26,
-        # one core) and serve nobody.
-        writer = pq.ParquetWriter(file, self._schema, use_dictionary=False, write_statistics=["id"])
         try:
-            yield writer
-            writer.close()
-        except BaseException:
-            with contextlib.suppress(OSError, pa.ArrowException):
+            # No dictionaries and statistics of floats: they halve the speed (60 instead of 108 ms for 16 MB, one core,
+            # pyarrow 26) and serve nobody.
+            writer = pq.ParquetWriter(file, self._schema, use_dictionary=False, write_statistics=["id"])
+            try:
+                yield writer
                 writer.close()
-            writer.is_open = False  # where it could not be closed, its destructor would try again, and complain
+            except BaseException:
+                with contextlib.suppress(OSError, pa.ArrowException):
+                    writer.close()
+                writer.is_open = False  # where it could not be closed, its destructor would try again, and complain
+                raise
+            self._disk.publish(file, temporary, target)
+        except BaseException:
             with contextlib.suppress(OSError):
                 file.close()
             raise
-        self._disk.publish(file, temporary, target)
 
     def _table(self, block: Block) -> pa.Table:
         ids = list(map(str, block.ids)) if self._ids_are_texts else block.ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
@@ -70,6 +70,8 @@ class PartWriter:
 
     def close(self) -> None:
         """Close the files."""
+        if isinstance(self._rows, Generator):
+            self._rows.close()
         if self._originals is not None:
             self._originals.close()
 

@@ -84,8 +84,8 @@ async def plan(
     own address. *scratch* is the folder for what is kept meanwhile, some 41 bytes for each document. *progress* is
     called in the event loop.
 
-    Raises :class:`SourceError` for a source that cannot be read, and :class:`ConfigurationError` for one, or a price,
-    that cannot be.
+    Raises :class:`SourceError` for a source that cannot be read, and :class:`ConfigurationError` for what cannot be a
+    source, a price or a folder.
     """
     if not isinstance(price, Price | None):
         price = Price(usd_per_million=price)

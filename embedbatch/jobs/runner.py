@@ -150,6 +150,7 @@ async def run(
         if not job.is_finished:
             task = _Task(job, embedder, cache, keep_text=keep_text, has_ids=id_column is not None, progress=progress)
             await task.run(stop, {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}, started_at)
+        job.tidy()  # also what a run has left that ended while it did so
         return _summary(job)
     finally:
         job.close()
@@ -304,7 +305,6 @@ class _Task:
         job.disk.sync_directory(job.destination.parent)
         job.ledger.state(is_finished=True)
         job.ledger.sync()
-        job.tidy()
 
     def _tell(self, work: Work, usage: Usage) -> None:
         """Report progress: at first, at last, and not too often in between."""

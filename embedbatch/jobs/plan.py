@@ -34,10 +34,10 @@ from ..plan.packer import Caps
 from ..plan.tokens import TokenRatio
 from ..prices import Price, price_of
 from ..tasks import task_group
-from .duplicates import Hashes, find_duplicates
+from .duplicates import find_duplicates
 from .forecast import Forecast, Rates
 from .sources import Format, Source, open_source, open_table
-from .survey import RECORD, Records, Share, Totals, add_up, examine
+from .survey import RECORD, Records, Share, Totals, add_up, digest, examine
 
 SLAB = 4_096  # documents that are examined at once, at most
 SLAB_CHARACTERS = 500_000  # after which a slab is large enough: some 40 ms of work
@@ -206,8 +206,8 @@ class _Survey:
         self._chunker = chunker
         self._folder = folder
         self._records = (folder / _RECORDS).open("wb")
-        self._hash_file = (folder / _HASHES).open("wb")
-        self._hashes = Hashes(self._hash_file) if dedupe else None
+        self._hashes = (folder / _HASHES).open("wb")
+        self._dedupe = dedupe
         self._read_so_far = 0
         self._progress = progress
 
@@ -243,23 +243,25 @@ class _Survey:
     def close(self) -> None:
         """Close the files."""
         self._records.close()
-        self._hash_file.close()
+        self._hashes.close()
 
     def _read(self, slab: _Slab) -> bool:
         """Put the next documents into *slab*. False at the end."""
-        characters = 0
-        for row in self._rows:
-            content = row.content
-            slab.documents.append(Document(self._read_so_far, row.id, content))
-            slab.bytes += row.bytes
-            self._read_so_far += 1
-            if self._hashes is not None:
-                self._hashes.add(content)
+        documents, digests = slab.documents, []
+        characters = nbytes = 0
+        for position, (id, content, _, size, *_) in enumerate(self._rows, self._read_so_far):
+            documents.append(Document(position, id, content))
+            nbytes += size
             if isinstance(content, str):
                 characters += len(content)
-            if len(slab.documents) >= SLAB or characters >= SLAB_CHARACTERS:
+            if self._dedupe:
+                digests.append(digest(content, position))
+            if len(documents) >= SLAB or characters >= SLAB_CHARACTERS:
                 break
-        return bool(slab.documents)
+        self._hashes.write(b"".join(digests))
+        self._read_so_far += len(documents)
+        slab.bytes = nbytes
+        return bool(documents)
 
     async def _keep(self, slab: _Slab) -> None:
         """Keep what *slab* became, once that is known."""

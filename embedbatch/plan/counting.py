@@ -35,12 +35,13 @@ _END, _CUT = "<|endoftext|>", "<|fim_prefix|>"  # behind a text, and around a st
 _END_ID, _CUT_ID = vocabulary.SPECIAL_TOKENS[_END], vocabulary.SPECIAL_TOKENS[_CUT]
 
 # White space as the pattern has it, which is Unicode's: Python counts four control characters as well. Two or more of
-# it, before one more and what is neither white space nor the end of a text. That it is looked at from its beginning
-# only (looking back behind the first, where the search is still fast) keeps the time linear.
+# it, before one more and what is neither white space nor the end of a text. That a stretch is looked at from its
+# beginning only (looking back from behind its first characters, where the search is still fast) keeps the time linear.
 _SPACE = r"\t\v\f \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_STRETCH = re.compile(
-    rf"([{_SPACE}](?<![{_SPACE}][{_SPACE}])[{_SPACE}]+)(?=[{_SPACE}](?!{re.escape(_END)})[^{_SPACE}\r\n])"
-)
+_NO_END = rf"(?!{re.escape(_END)})"
+_STRETCH = re.compile(rf"([{_SPACE}](?<![{_SPACE}][{_SPACE}])[{_SPACE}]+)(?=[{_SPACE}]{_NO_END}[^{_SPACE}\r\n])")
+# The same where there is no white space but spaces and ends of lines, at two to four times the speed.
+_SPACES = re.compile(rf"(  (?<!   ) *)(?= {_NO_END}[^ \r\n])")
 
 _TOGETHER = 500_000  # characters in one call, about: some 25 ms of work
 
@@ -59,16 +60,17 @@ class QuickTokenizer(TiktokenTokenizer):
 
     def count_all(self, texts: Sequence[str]) -> list[int]:
         """The number of tokens in each of *texts*."""
-        counts: list[int] = []
-        for group in _groups(texts):
+        counts = np.empty(len(texts), np.int64)
+        for rows in _groups(texts):
+            group = [texts[row] for row in rows]
             joined = _END.join(group)
             if _CUT in joined or joined.count(_END) >= len(group):  # where it stands in a text it is ordinary text
-                counts += map(self.count, group)
+                counts[rows] = [self.count(text) for text in group]
             else:
                 tokens = self._encode_parts(joined)
                 ends = np.flatnonzero(tokens == _END_ID)
-                counts += (np.diff(ends, prepend=-1, append=len(tokens)) - 1).tolist()
-        return counts
+                counts[rows] = np.diff(ends, prepend=-1, append=len(tokens)) - 1
+        return counts.tolist()
 
     def _encode(self, text: str) -> npt.NDArray[np.uint32]:
         if _CUT in text or _END in text:
@@ -76,7 +78,9 @@ class QuickTokenizer(TiktokenTokenizer):
         return self._encode_parts(text)
 
     def _encode_parts(self, text: str) -> npt.NDArray[np.uint32]:
-        parts = _CUT.join(_STRETCH.split(text))  # which has the stretches too, each between what surrounds it
+        only_spaces = text.isascii() and not any(character in text for character in "\t\v\f")
+        # What splits is part of the result, each time between what it parts.
+        parts = _CUT.join((_SPACES if only_spaces else _STRETCH).split(text))
         tokens = self._quick.encode_to_numpy(parts, allowed_special={_END, _CUT}, disallowed_special=())
         return tokens[tokens != _CUT_ID] if len(parts) > len(text) else tokens
 
@@ -107,15 +111,17 @@ def bears_threads(tokenizer: Tokenizer) -> bool:
     return isinstance(tokenizer, LazyTokenizer | TiktokenTokenizer)
 
 
-def _groups(texts: Sequence[str]) -> Iterator[list[str]]:
-    """*texts* in groups that are worth a call, and do not fill the memory."""
-    group: list[str] = []
-    characters = 0
-    for text in texts:
-        group.append(text)
-        characters += len(text)
-        if characters >= _TOGETHER:
-            yield group
-            group, characters = [], 0
-    if group:
-        yield group
+def _groups(texts: Sequence[str]) -> Iterator[list[int]]:
+    """Which of *texts* go together: as many as are worth a call and do not fill the memory, of ASCII or with others."""
+    for is_ascii in (True, False):
+        rows: list[int] = []
+        characters = 0
+        for row, text in enumerate(texts):
+            if text.isascii() is is_ascii:
+                rows.append(row)
+                characters += len(text)
+                if characters >= _TOGETHER:
+                    yield rows
+                    rows, characters = [], 0
+        if rows:
+            yield rows

@@ -70,7 +70,9 @@ async def test_what_changes_the_vectors_sends_again(
     assert sent(server) == texts(20)
 
 
-@pytest.mark.parametrize("change", [{"long_input": "truncate"}, {"empty": "skip"}, {"api_key": "new"}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"long_input": "truncate"}, {"empty": "skip"}, {"count_tokens": True}, {"api_key": "new"}], ids=str
+)
 async def test_what_does_not_change_the_vectors_sends_nothing(
     server: ScriptedServer, tmp_path: Path, change: dict[str, Any]
 ) -> None:
@@ -84,6 +86,16 @@ async def test_what_does_not_change_the_vectors_sends_nothing(
 
     assert not sent(server)
     assert_aligned(embeddings, texts(20), server)
+
+
+async def test_all_of_a_recipe_has_been_thought_about(server: ScriptedServer, tmp_path: Path) -> None:
+    """A name that is new in a recipe counts, and makes all of a cache useless to whoever has another value there."""
+    with Cache(tmp_path) as cache:
+        recipe = make(cache, server).recipe
+
+    vectors = {"model", "dimensions", "endpoint", "base_url", "extra_body"}
+    only_chunks = {"long_input", "max_input_tokens", "tokenizer", "empty", "surrogates", "count_tokens"}
+    assert recipe.keys() == vectors | only_chunks
 
 
 @pytest.mark.filterwarnings("ignore:the tokenizer of this model is not known")

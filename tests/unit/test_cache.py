@@ -89,6 +89,7 @@ def test_another_recipe_has_other_vectors(cache: Cache, change: dict[str, Any]) 
         {"tokenizer": "cl100k_base"},
         {"empty": "skip"},
         {"surrogates": "error"},
+        {"count_tokens": True},
         {"base_url": "http://test/v1/"},
     ],
     ids=str,

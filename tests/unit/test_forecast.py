@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embedbatch.dispatch.pace import Ramp
 from embedbatch.jobs.forecast import Rates
-from embedbatch.jobs.survey import RECORD, add_up, examine
+from embedbatch.jobs.survey import RECORD, add_up, digest, examine
 from embedbatch.plan.chunker import Chunker, Source
 from embedbatch.plan.packer import Caps, Packer
 from embedbatch.plan.tokens import cl100k_base
@@ -88,6 +88,34 @@ def test_duplicates_are_as_if_they_were_not_there(documents: list[list[tuple[int
     assert (totals.tokens, totals.bounds, totals.nbytes) == (expected.tokens, expected.bounds, expected.nbytes)
     assert totals.duplicate_tokens == whole.tokens - totals.tokens
     assert totals.duplicates == whole.sent - totals.sent
+
+
+def test_equal_documents_have_the_same_digest_and_others_do_not() -> None:
+    """A text and an array that is written the same differ; what is neither is like nothing else."""
+    contents: list[object] = [
+        "a",
+        "",
+        "[1,2]",
+        "\ud800",
+        "\ufffd",
+        "é",
+        "e\u0301",
+        [1, 2],
+        [1],
+        [12],
+        None,
+        None,
+        {},
+        {1},
+    ]
+    contents += [np.array([1, 2]), np.array([1, 2])]
+
+    digests = [digest(content, position) for position, content in enumerate(contents)]
+
+    assert len(set(digests)) == len(contents)
+    assert {len(each) for each in digests} == {16}
+    assert digest("a", 99) == digests[0]
+    assert digest([1, 2], 99) == digests[7]
 
 
 def test_a_batch_goes_in_parts_that_the_pace_allows() -> None:

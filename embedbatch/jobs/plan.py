@@ -40,7 +40,7 @@ from .sources import Format, Source, open_source, open_table
 from .survey import RECORD, Records, Share, Totals, add_up, digest, examine
 
 SLAB = 4_096  # documents that are examined at once, at most
-SLAB_CHARACTERS = 500_000  # after which a slab is large enough: some 40 ms of work
+SLAB_CHARACTERS = 500_000  # or token ids, after which a slab is large enough: some 40 ms of work
 _BLOCK = 65_536  # inputs that are added up in one go
 AHEAD = 2  # slabs for each thread that are read before the first of them is done
 
@@ -252,7 +252,7 @@ class _Survey:
         for position, (id, content, _, size, *_) in enumerate(self._rows, self._read_so_far):
             documents.append(Document(position, id, content))
             nbytes += size
-            if isinstance(content, str):
+            if isinstance(content, str | list):
                 characters += len(content)
             if self._dedupe:
                 digests.append(digest(content, position))

@@ -46,9 +46,9 @@ def make_corpus(path: Path, documents: int, *, refused: int = 2, seed: int = 1) 
         elif dice < 0.13:
             texts.append(" " * rng.randrange(3))
         elif dice < 0.18:
-            # As many chunks: without a boundary between words it is cut where it is full, so that no two are the same.
-            chunks = (f"long{number:05}x{chunk}".ljust(MAX_INPUT_TOKENS, "y") for chunk in range(rng.randrange(2, 5)))
-            texts.append("".join(chunks))
+            # Without a boundary between words it is cut where a chunk is full, so no two are the same.
+            width, chunks = MAX_INPUT_TOKENS - 1, range(rng.randrange(2, 5))
+            texts.append("".join(f"long{number:05}x{chunk}".ljust(width, "y") for chunk in chunks))
         else:
             texts.append(f"text {number}")
     write_jsonl(path, ({"id": f"id-{number}", "text": text} for number, text in enumerate(texts)))

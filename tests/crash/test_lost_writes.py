@@ -24,7 +24,7 @@ from embedbatch import ConfigurationError, JournalError, RunStoppedError, jobs
 from embedbatch.jobs.disk import Disk
 from embedbatch.testing import ScriptedServer
 
-from ..behaviour.corpora import DESTINATIONS
+from ..behaviour.corpora import DESTINATIONS, names
 from .corpus import SUFFIXES, Corpus, assert_right, make_corpus, make_embedder, refusing_server, result_of
 from .disks import Contents, CountingDisk, FailingDisk, LedgerAt, LossyDisk, Names, copy_tree
 
@@ -68,8 +68,9 @@ class Scene:
             await self.run(self.root, stop=stop)
 
     def assert_finished(self, root: Path) -> None:
-        """The result in *root* is the undisturbed one."""
+        """The result in *root* is the undisturbed one, and the journal has nothing left but its ledger."""
         assert result_of(root / self.destination) == self.right
+        assert names(root / f"{self.destination}.journal") == {"ledger.sqlite"}
 
     def assert_untouched(self, root: Path, log: list[str]) -> None:
         """What is in *root* is the earlier result; once the *log* of the disk has a file published, or the new one."""

@@ -10,11 +10,10 @@ appears under its name when it is complete, never before. What a reply brought i
 same call goes on where a run was interrupted, however that was.
 """
 
-from .formats import read_origin
 from .nearest import Match, search
-from .origin import Origin
 from .report import write_report
 from .runner import Progress, Summary, run, run_blocking
+from .sinks import Origin, read_origin
 from .timeline import Timeline
 
 __all__ = [

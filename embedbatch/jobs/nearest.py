@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..errors import ConfigurationError
 from ..values import Id, Vector, Vectors
-from .formats import open_result
+from .sinks import open_result
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from .job import Job
 from .journal import Journal
 from .ledger import CompletePart, FailureRow
 from .parts import EMBEDDED, FAILED, NO_TOKENS, OpenPart
-from .result import Block, Sink
 from .rows import RowFile
+from .sinks import Block, Sink
 from .sources import Row
 
 _BLOCK_BYTES = 16 * 2**20  # of vectors or texts: what is written, and read again, in one go

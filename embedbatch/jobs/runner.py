@@ -25,13 +25,11 @@ from ..store import Store
 from ..store_layers import Layered
 from ..values import Usage
 from .disk import Disk, naming
-from .formats import check_destination, open_sink
 from .job import Job
 from .journal import Journal
-from .origin import origin_of
 from .part_writer import PartWriter
 from .parts import rows_of_a_part
-from .result import DamagedPartsError, Sink
+from .sinks import DamagedPartsError, Sink, check_destination, open_sink, origin_of
 from .sources import Format, Source, open_source, open_table
 from .work import Work
 

@@ -14,9 +14,9 @@ import pytest
 from embedbatch.errors import ConfigurationError, SourceError
 from embedbatch.jobs import Match, Origin, read_origin, search
 from embedbatch.jobs.disk import Disk
-from embedbatch.jobs.formats import check_destination, open_sink
 from embedbatch.jobs.parts import Division
-from embedbatch.jobs.result import Block
+from embedbatch.jobs.sinks.formats import check_destination, open_sink
+from embedbatch.jobs.sinks.result import Block
 from embedbatch.jobs.sources import IdType
 from embedbatch.values import Id
 

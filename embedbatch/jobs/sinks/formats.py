@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..errors import ConfigurationError
-from .disk import Disk
+from ...errors import ConfigurationError
+from ..disk import Disk
+from ..parts import Division
+from ..sources import IdType
 from .origin import Origin
-from .parts import Division
 from .result import Result, Sink
-from .sources import IdType
 
 
 def check_destination(path: Path) -> None:

@@ -18,14 +18,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import SourceError
-from ..values import Vectors
+from ...errors import SourceError
+from ...values import Vectors
+from ..disk import Disk, temporary_for
+from ..rows import digest_of
+from ..sources import IdType
 from . import origin as origins
-from .disk import Disk, temporary_for
 from .origin import Origin
 from .result import Block, DamagedPartsError, Entry
-from .rows import digest_of
-from .sources import IdType
 
 _METADATA = b"embedbatch"
 

@@ -17,13 +17,13 @@ from typing import BinaryIO
 import msgspec
 import numpy as np
 
-from ..errors import SourceError
-from ..values import Vectors
+from ...errors import SourceError
+from ...values import Vectors
+from ..disk import Disk, temporary_for
+from ..rows import digest_of
 from . import origin as origins
-from .disk import Disk, temporary_for
 from .origin import Origin
 from .result import Block, DamagedPartsError, Entry
-from .rows import digest_of
 
 _IDS = ".ids.jsonl"
 _META = ".meta.json"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from ..embedder import Embedder
-from ..endpoints import public_url
-from ..errors import SourceError
-from ..version import VERSION
+from ...embedder import Embedder
+from ...endpoints import public_url
+from ...errors import SourceError
+from ...version import VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

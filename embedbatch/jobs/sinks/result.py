@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from ..values import Id, Vectors
+from ...values import Id, Vectors
 from .origin import Origin
 
 

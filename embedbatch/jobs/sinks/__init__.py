@@ -1,0 +1,26 @@
+"""
+Destinations of jobs: what takes the parts of a result, and what reads a finished one.
+
+``result`` says what a sink and a result are, ``formats`` which one serves a destination; ``parquet`` and ``npy`` are
+those there are. ``origin`` is what a result says of how it was made.
+"""
+
+from __future__ import annotations
+
+from .formats import check_destination, open_result, open_sink, read_origin
+from .origin import Origin, origin_of
+from .result import Block, DamagedPartsError, Entry, Result, Sink
+
+__all__ = [
+    "Block",
+    "DamagedPartsError",
+    "Entry",
+    "Origin",
+    "Result",
+    "Sink",
+    "check_destination",
+    "open_result",
+    "open_sink",
+    "origin_of",
+    "read_origin",
+]

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .disk import Disk
+from .rows import digest
 
 _HASH_BYTES = 16
 _TOGETHER = 2_000_000  # documents that are sorted at once: some 100 MB
@@ -92,10 +93,15 @@ class Duplicates:
     def __len__(self) -> int:
         return len(self._pairs)
 
+    @property
+    def digest(self) -> int:
+        """What tells that they are all there, and the same."""
+        return digest(np.ascontiguousarray(self._pairs, "<i8").reshape(-1).data)
+
     @classmethod
     def load(cls, path: Path) -> Duplicates:
         """Those that :meth:`save` has written to *path*."""
-        return cls(np.load(path, mmap_mode="r"))
+        return cls(np.load(path, mmap_mode="r").reshape(-1, 2))
 
     def save(self, disk: Disk, path: Path) -> None:
         """Write them to *path*."""
@@ -117,3 +123,6 @@ class Duplicates:
     def number(self, original: int) -> int:
         """The number of *original* among all originals."""
         return int(np.searchsorted(self.originals, original))
+
+
+NO_DUPLICATES = Duplicates(np.empty((0, 2), np.int64))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -9,11 +11,10 @@ from typing import Any
 
 import anyio.to_thread
 import msgspec
-import numpy as np
 
 from ..errors import ConfigurationError, JournalError, SourceError
 from .disk import Disk
-from .duplicates import Duplicates, Hashes, find_duplicates
+from .duplicates import NO_DUPLICATES, Duplicates, Hashes, find_duplicates
 from .identity import Fingerprint, differences
 from .ledger import Ledger
 from .parts import Division
@@ -41,23 +42,23 @@ class Job:
         self.folder = destination.with_name(destination.name + FOLDER)
         self.scan = Scan(0, 0, "int")
         self.division = Division(0, 1)
-        self.duplicates = Duplicates(np.empty((0, 2), np.int64))
+        self.duplicates = NO_DUPLICATES
         try:
             disk.make_directory(self.folder)
         except OSError as error:
             raise ConfigurationError(f"destination: cannot make {self.folder}: {error.strerror}") from error
         try:
             self.ledger = Ledger(self.folder / _LEDGER)
-            if fresh:
-                self.ledger.close()
         except JournalError as error:
             if not fresh:
                 error.add_note(f"What is in it cannot be used. {_START_OVER}.")
                 raise
-        if fresh:
-            for path in self.folder.iterdir():
-                disk.remove(path)
+            disk.remove(self.folder)
+            disk.make_directory(self.folder)
             self.ledger = Ledger(self.folder / _LEDGER)
+        if fresh:
+            self.ledger.clear()
+            self.tidy()
 
     async def settle(
         self, identity: Mapping[str, Any], *, dimensions: int | None, part_rows: int, dedupe: bool
@@ -75,8 +76,7 @@ class Job:
             await anyio.to_thread.run_sync(self._compare, before, identity)
         self.scan = Scan(**self.ledger.fact("scan"))
         self.division = Division(self.scan.documents, self.ledger.fact("part_rows"))
-        if (self.folder / _DUPLICATES).exists():
-            self.duplicates = Duplicates.load(self.folder / _DUPLICATES)
+        self.duplicates = await self._load_duplicates()
         if self.is_finished and not self.destination.exists():
             raise ConfigurationError(f"{self.destination} is gone, which this job had made. {_START_OVER}")
 
@@ -114,12 +114,14 @@ class Job:
             is_empty = self.ledger.is_empty() and not self.is_finished
         except JournalError:
             is_empty = False
-        self.ledger.close()
-        if is_empty:
-            self.disk.remove(self.folder)
+        try:
+            if is_empty and os.name != "nt":  # where no open file can be removed
+                self.disk.remove(self.folder)  # as long as nobody else can have it
+        finally:
+            self.ledger.close()
 
     def tidy(self) -> None:
-        """Remove what is of no use once the result is there."""
+        """Remove all but the ledger."""
         for path in self.folder.iterdir():
             if not path.name.startswith(_LEDGER):
                 self.disk.remove(path)
@@ -128,19 +130,11 @@ class Job:
         self, identity: Mapping[str, Any], *, dimensions: int | None, part_rows: int, dedupe: bool
     ) -> None:
         before = await anyio.to_thread.run_sync(self.source.fingerprint)
-        duplicates = Duplicates(np.empty((0, 2), np.int64))
+        duplicates: Duplicates | None = None
         if dedupe:
-            path = self.folder / _HASHES
-            with self.disk.open(path) as file:
-                file.truncate(0)
-                totals = await scan(self.source, Hashes(file).add)
-            duplicates = Duplicates(await anyio.to_thread.run_sync(find_duplicates, path))
-            self.disk.remove(path)
+            totals, duplicates = await self._find_duplicates()
         else:
             totals = await scan(self.source)
-        self.disk.remove(self.folder / _DUPLICATES)
-        if len(duplicates):
-            duplicates.save(self.disk, self.folder / _DUPLICATES)
         if self.source.stamp() != before.stamp:
             raise SourceError("was written to while it was read", path=self.source.name)
         self.disk.sync_directory(self.folder)
@@ -148,10 +142,35 @@ class Job:
             identity=identity,
             source=before,
             scan=totals,
-            duplicates=len(duplicates),
+            duplicates=0 if duplicates is None else len(duplicates),
+            digest_of_duplicates=None if duplicates is None else duplicates.digest,
             part_rows=part_rows,
             dimensions=dimensions,
         )
+
+    async def _find_duplicates(self) -> tuple[Scan, Duplicates]:
+        path = self.folder / _HASHES
+        with self.disk.open(path) as file:
+            file.truncate(0)
+            totals = await scan(self.source, Hashes(file).add)
+        duplicates = Duplicates(await anyio.to_thread.run_sync(find_duplicates, path))
+        self.disk.remove(path)
+        duplicates.save(self.disk, self.folder / _DUPLICATES)
+        return totals, duplicates
+
+    async def _load_duplicates(self) -> Duplicates:
+        """Those that were found when the job began; they are looked for again where the file is not what it was."""
+        known = self.ledger.fact("digest_of_duplicates")
+        if known is None or self.is_finished:
+            return NO_DUPLICATES
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            duplicates = Duplicates.load(self.folder / _DUPLICATES)
+            if duplicates.digest == known:
+                return duplicates
+        _, duplicates = await self._find_duplicates()
+        if duplicates.digest != known:
+            raise JournalError("is damaged, and cannot be made again", path=str(self.folder / _DUPLICATES))
+        return duplicates
 
     def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         changed = differences(before, now)

@@ -29,6 +29,7 @@ from .rows import RowFile, digest
 
 SYNC_AFTER = 5.0  # seconds of what came in that a loss of power may take
 
+_DIGEST = 8  # bytes
 _SEGMENT, _CHUNKS = "segment-{:06}.rows", "chunks-{:06}.rows"
 
 
@@ -36,8 +37,9 @@ class Journal:
     """
     The vectors of the parts of one job that are not in the result yet, in *folder*.
 
-    *division* says what the parts are. *positions* says which document of the source stands
-    at a position of the run. *usage* tells what the run has used so far; *run* is its number in the ledger.
+    *division* says what the parts are. *positions* says which document of the source stands at a position of the run,
+    and *several* which of these have several chunks. *usage* tells what the run has used so far; *run* is its number in
+    the ledger.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Journal:
         in_thread: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync,
     ) -> None:
         self.positions: dict[int, int] = {}
+        self.several: set[int] = set()
         self.dimensions = dimensions
         self.run = 0
         self.usage: Callable[[], Usage] = Usage
@@ -68,7 +71,6 @@ class Journal:
         self._durable: dict[int, npt.NDArray[np.bool_]] = {}
         self._chunks: dict[tuple[int, int, int], int] = {}
         self._slots: dict[int, int] = {}  # of chunks that are taken, by part
-        self._several: set[int] = set()  # the positions of the run whose documents have several chunks
         self._synced_at = -math.inf
 
     def recover(self, parts: Iterable[int]) -> int:
@@ -81,7 +83,7 @@ class Journal:
 
     async def known(self, chunks: Chunks, /) -> Mapping[int, Vector]:
         several = {document for document, number in zip(chunks.documents, chunks.parts, strict=True) if number}
-        self._several |= several
+        self.several |= several
         known: dict[int, Vector] = {}
         if not self._durable and not self._chunks:
             return known
@@ -89,15 +91,18 @@ class Journal:
             if document not in self.positions:
                 continue  # it has failed meanwhile
             part, place = divmod(self.positions[document], self._part_rows)
-            record = None
             if document in several:
                 slot = self._chunks.get((part, place, number))
-                record = None if slot is None else self._chunk_file(part).read(slot, 1)
+                if slot is None:
+                    continue
+                vector, input = np.split(self._chunk_file(part).read(slot, 1), [-_DIGEST], axis=1)
             elif part in self._durable and self._durable[part][place]:
-                record = self._segment(part).read(place, 1)
+                vector, input = self._segment(part).read(place, 1), self._segment(part).read(place, 1, column=1)
+            else:
+                continue
             # The source may have held another text when this vector came.
-            if record is not None and record.view(self._record)["input"][0, 0] == digest(chunks.inputs[row]):
-                known[row] = record.view(self._record)["vector"][0, 0]
+            if input.view("<i8")[0, 0] == digest(chunks.inputs[row]):
+                known[row] = vector.view("<f4")[0]
         return known
 
     async def put(self, batch: Batch, vectors: Vectors, /) -> None:
@@ -110,22 +115,19 @@ class Journal:
                     await self._in_thread(partial(self._put, batch, vectors, now))
 
     def pooled(self, document: int, vector: Vector) -> None:
-        """Take the *vector* of the document at that position of the run, if it was made of several chunks'."""
-        if document in self._several:
-            self._several.discard(document)
-            part, row = divmod(self.positions[document], self._part_rows)
-            record = np.zeros(1, self._record)
-            record["vector"] = vector
-            self._segment(part).write(row, record)
+        """Take the *vector* of the document at that position of the run, which was made of those of its chunks."""
+        self.several.discard(document)
+        part, row = divmod(self.positions[document], self._part_rows)
+        self._segment(part).write(row, np.asarray(vector, "<f4"), np.zeros(1, "<i8"))
 
     def vectors(self, part: int, rows: Sequence[int] | slice) -> Vectors:
         """The vectors of those *rows* of *part*, whatever they hold: float32, shape (rows, dimensions)."""
+        segment = self._segment(part)
         if isinstance(rows, slice):
-            records = self._segment(part).read(rows.start, rows.stop - rows.start)
+            read = segment.read(rows.start, rows.stop - rows.start)
         else:
-            records = np.concatenate([self._segment(part).read(row, 1) for row in rows])
-        vectors: Vectors = records.view(self._record)["vector"][:, 0].astype(np.float32)
-        return vectors
+            read = np.concatenate([segment.read(row, 1) for row in rows])
+        return read.view("<f4").astype(np.float32, copy=False)
 
     def sync_part(self, part: int) -> None:
         """Return when what was put of *part* would survive a loss of power."""
@@ -164,10 +166,8 @@ class Journal:
         # A document that has failed meanwhile, with another of its chunks, has no place any more.
         places = [self.positions.get(document, -1) for document in batch.documents]
         positions = np.array(places, np.int64)
-        several = np.array([document in self._several for document in batch.documents], bool)
-        records = np.empty(len(batch), self._record)
-        records["vector"] = vectors
-        records["input"] = [digest(wire) for wire in batch.inputs]
+        several = np.array([document in self.several for document in batch.documents], bool)
+        columns = (vectors.astype("<f4", copy=False), np.array([digest(wire) for wire in batch.inputs], "<i8"))
         alone = np.flatnonzero(~several & (positions >= 0))
         rows: list[tuple[int, RowRun]] = []
         for run in _runs(positions[alone], self._part_rows):
@@ -175,10 +175,11 @@ class Journal:
             part, first = divmod(places[picked[0]], self._part_rows)
             # Rows that follow each other, of documents that follow each other, need no copy.
             follow = picked[-1] - picked[0] < len(picked)
-            block = records[picked[0] : picked[-1] + 1] if follow else records[picked]
-            rows.append((part, RowRun(first, len(picked), self._segment(part).write(first, block))))
+            block = slice(picked[0], picked[-1] + 1) if follow else picked
+            written = self._segment(part).write(first, *(column[block] for column in columns))
+            rows.append((part, RowRun(first, len(picked), written)))
         chunks = [
-            self._put_chunk(places[at], batch.parts[at], records[at : at + 1])
+            self._put_chunk(places[at], batch.parts[at], *(column[at : at + 1] for column in columns))
             for at in np.flatnonzero(several & (positions >= 0)).tolist()
         ]
         self._ledger.note(rows, chunks, self.run, self.usage())
@@ -196,24 +197,27 @@ class Journal:
                 f"this job has vectors of {self.dimensions:,} numbers, and the endpoint has sent {vectors.shape[1]:,}"
             )
 
-    def _put_chunk(self, position: int, number: int, record: npt.NDArray[np.void]) -> tuple[int, ChunkRow]:
+    def _put_chunk(
+        self, position: int, number: int, vector: Vectors, input: npt.NDArray[np.int64]
+    ) -> tuple[int, ChunkRow]:
         part, row = divmod(position, self._part_rows)
         slot = self._slots.get(part, 0)
         self._slots[part] = slot + 1
+        record = np.concatenate([vector.view(np.uint8), input[:, np.newaxis].view(np.uint8)], axis=1)
         return part, ChunkRow(row, number, slot, self._chunk_file(part).write(slot, record))
 
     def _recover(self, part: int) -> int:
         durable = np.zeros(self._part_rows, bool)
         lost_rows: list[RowRun] = []
         for run in self._ledger.row_runs(part):
-            if digest(self._segment(part).read(run.first, run.rows).reshape(-1).data) == run.digest:
+            if self._segment(part).digest(run.first, run.rows) == run.digest:
                 durable[run.first : run.first + run.rows] = True
             else:
                 lost_rows.append(run)
         lost_chunks: list[ChunkRow] = []
         chunks = self._ledger.chunks(part)
         for chunk in chunks:
-            if digest(self._chunk_file(part).read(chunk.slot, 1).reshape(-1).data) == chunk.digest:
+            if self._chunk_file(part).digest(chunk.slot, 1) == chunk.digest:
                 self._chunks[part, chunk.row, chunk.number] = chunk.slot
             else:
                 lost_chunks.append(chunk)
@@ -224,22 +228,18 @@ class Journal:
             self._durable[part] = durable
         return int(durable.sum()) + len(chunks) - len(lost_chunks)
 
-    @property
-    def _record(self) -> np.dtype[np.void]:
-        """A row: a vector, and the digest of the input it is of."""
-        return np.dtype([("vector", "<f4", (self.dimensions or 0,)), ("input", "<i8")])
-
     def _segment(self, part: int) -> RowFile:
-        return self._open(_SEGMENT.format(part), self._division.rows(part))
+        """The vectors of *part*, and the digests of the inputs that they are of."""
+        return self._open(_SEGMENT.format(part), self._division.rows(part), (4 * (self.dimensions or 0), _DIGEST))
 
     def _chunk_file(self, part: int) -> RowFile:
-        return self._open(_CHUNKS.format(part), 0)
+        """The same of chunks, of which nobody knows how many there will be: both in one column."""
+        return self._open(_CHUNKS.format(part), 0, (4 * (self.dimensions or 0) + _DIGEST,))
 
-    def _open(self, name: str, rows: int) -> RowFile:
+    def _open(self, name: str, rows: int, widths: Sequence[int]) -> RowFile:
         with self._lock:
             if name not in self._files:
-                path = self._folder / name
-                self._files[name] = RowFile(self._disk, path, rows=rows, width=self._record.itemsize)
+                self._files[name] = RowFile(self._disk, self._folder / name, rows=rows, widths=widths)
             return self._files[name]
 
 

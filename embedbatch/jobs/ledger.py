@@ -19,7 +19,7 @@ import msgspec
 from ..errors import ConfigurationError, JournalError, SourceError
 from ..values import Id, Usage
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE parts (number INTEGER PRIMARY KEY, line INTEGER NOT NULL, offset INTEGER NOT NULL,
@@ -128,6 +128,12 @@ class Ledger:
             if damage != "ok":
                 self._file.close()
                 raise JournalError(damage, path=str(path))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._transaction():
+            for (table,) in self._rows("SELECT name FROM sqlite_master WHERE type = 'table'"):
+                self._file.execute(f"DELETE FROM {table}")
 
     def fact(self, name: str) -> Any:
         """The fact *name*, ``None`` if it is not known."""

@@ -8,17 +8,19 @@ from itertools import islice
 
 import numpy as np
 
-from ..values import Id, Vectors
+from ..errors import JournalError
+from ..values import Id, Vector, Vectors
 from .job import Job
 from .journal import Journal
 from .ledger import CompletePart, FailureRow
 from .parts import EMBEDDED, FAILED, NO_TOKENS, OpenPart
-from .rows import RowFile
+from .rows import RowFile, digest
 from .sinks import Block, Sink
 from .sources import Row
 
 _BLOCK_BYTES = 16 * 2**20  # of vectors or texts: what is written, and read again, in one go
-_EXTRA = 16  # bytes that are kept of an original beside its vector: its state and its tokens
+_ORIGINALS = "originals.rows"
+_WHAT_IT_IS, _DIGEST = 16, 8  # bytes that are kept of an original beside its vector: state and tokens, and of all three
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -52,17 +54,16 @@ class PartWriter:
 
     def write(self, part: OpenPart) -> None:
         """Put *part* into the result. When this returns it is there for good, and gone from the journal."""
-        first = self._job.division.first(part.number)
-        duplicates = self._job.duplicates.within(first, first + part.rows)
-        numbers = {at - first: self._job.duplicates.number(original) for at, original in duplicates.items()}
+        duplicates = self._job.duplicates.within(part.first, part.first + part.rows)
+        numbers = {at - part.first: self._job.duplicates.number(original) for at, original in duplicates.items()}
         if self._journal.dimensions:
             self._journal.sync_part(part.number)
-            self._keep_originals(part, first)
+            self._keep_originals(part)
             self._look_up(part, numbers)
-        digest = self.sink.write_part(part.number, self._blocks(part, first, numbers))
+        digest = self.sink.write_part(part.number, self._blocks(part, numbers))
         if self._originals is not None:
             self._originals.sync()
-        failures = self._failures(part, first, duplicates)
+        failures = self._failures(part, duplicates)
         self._job.check_source()  # until here the texts, and what stands beside the vectors, are those of this job
         embedded = int(np.count_nonzero(part.states == EMBEDDED))
         self._job.ledger.complete(part.number, CompletePart(embedded, part.bytes, digest), failures)
@@ -75,41 +76,52 @@ class PartWriter:
         if self._originals is not None:
             self._originals.close()
 
-    def _keep_originals(self, part: OpenPart, first: int) -> None:
+    def _keep_originals(self, part: OpenPart) -> None:
         """Keep the vectors of documents that come again where they can be found."""
-        originals = list(self._job.duplicates.originals_within(first, first + part.rows))
+        originals = list(self._job.duplicates.originals_within(part.first, part.first + part.rows))
         if not originals and not len(self._job.duplicates):
             return
-        dimensions = self._journal.dimensions or 0
+        width = 4 * (self._journal.dimensions or 0)
         if self._originals is None:
-            path = self._job.folder / "originals.bin"
             count = len(self._job.duplicates.originals)
-            self._originals = RowFile(self._job.disk, path, rows=count, width=_EXTRA + 4 * dimensions)
-        step = max(1, _BLOCK_BYTES // self._originals.width)
+            self._originals = RowFile(
+                self._job.disk, self._job.folder / _ORIGINALS, rows=count, widths=(width, _WHAT_IT_IS, _DIGEST)
+            )
+        step = max(1, _BLOCK_BYTES // max(1, width))
         for begin in range(0, len(originals), step):
             picked = originals[begin : begin + step]
-            rows = np.array([position - first for position, _ in picked])
-            record = np.zeros(len(rows), _record(dimensions))
-            record["state"], record["tokens"] = part.states[rows], part.tokens[rows]
-            record["vector"] = self._journal.vectors(part.number, rows.tolist())
-            self._originals.write(picked[0][1], record)
+            rows = np.array([position - part.first for position, _ in picked])
+            vectors = self._journal.vectors(part.number, rows.tolist()).astype("<f4", copy=False)
+            what = np.stack([part.states[rows].astype("<i8"), part.tokens[rows].astype("<i8")], axis=1)
+            digests = [digest(*record) for record in zip(vectors, what, strict=True)]
+            self._originals.write(picked[0][1], vectors, what, np.array(digests, "<i8"))
 
     def _look_up(self, part: OpenPart, numbers: dict[int, int]) -> None:
         """The states and tokens of duplicates are those of their originals."""
         for row, number in numbers.items():
-            record = self._original(number)
-            part.states[row], part.tokens[row] = record["state"], record["tokens"]
+            part.states[row], part.tokens[row], _ = self._original(number)
 
-    def _original(self, number: int) -> np.void:
+    def _original(self, number: int) -> tuple[int, int, Vector]:
+        """
+        The state, the tokens and the vector of the original with this *number*.
+
+        Raises :class:`JournalError` if they are not what was written. The next run makes the original's part again.
+        """
         assert self._originals is not None
-        record: np.void = self._originals.read(number, 1).view(_record(self._journal.dimensions or 0))[0, 0]
-        return record
+        vector, what, known = (self._originals.read(number, 1, column)[0] for column in range(3))
+        if digest(vector, what) != known.view("<i8")[0]:
+            position = int(self._job.duplicates.originals[number])
+            self._job.ledger.reopen(position // self._job.division.part_rows)
+            reason = f"the vector of document {position:,} is damaged. The next run makes its part of the result again"
+            raise JournalError(reason, path=str(self._originals.path))
+        state, tokens = what.view("<i8").tolist()
+        return state, tokens, vector.view("<f4").astype(np.float32, copy=False)
 
-    def _blocks(self, part: OpenPart, first: int, numbers: dict[int, int]) -> Iterator[Block]:
+    def _blocks(self, part: OpenPart, numbers: dict[int, int]) -> Iterator[Block]:
         most = max(1, _BLOCK_BYTES // (64 + 4 * (self._journal.dimensions or 0)))
         begin = 0
         while begin < part.rows:
-            ids, texts = self._ids_and_texts(first + begin, min(most, part.rows - begin))
+            ids, texts = self._ids_and_texts(part.first + begin, min(most, part.rows - begin))
             end = begin + len(ids)
             tokens = [None if count == NO_TOKENS else count for count in part.tokens[begin:end].tolist()]
             yield Block(ids=ids, vectors=self._vectors(part, begin, end, numbers), tokens=tokens, texts=texts)
@@ -122,7 +134,7 @@ class PartWriter:
         vectors = self._journal.vectors(part.number, slice(begin, end))
         for row in np.flatnonzero(part.states[begin:end] == EMBEDDED).tolist() if numbers else ():
             if begin + row in numbers:
-                vectors[row] = self._original(numbers[begin + row])["vector"]
+                vectors[row] = self._original(numbers[begin + row])[2]
         vectors[part.states[begin:end] != EMBEDDED] = np.nan
         return vectors
 
@@ -144,21 +156,17 @@ class PartWriter:
         self._reached = first + len(ids)
         return ids, texts if self._keeps_text else None
 
-    def _failures(self, part: OpenPart, first: int, duplicates: dict[int, int]) -> list[FailureRow]:
+    def _failures(self, part: OpenPart, duplicates: dict[int, int]) -> list[FailureRow]:
         """The failures of duplicates: what befell the original befell them."""
-        failed = {position for position in duplicates if part.states[position - first] == FAILED}
+        failed = {position for position in duplicates if part.states[position - part.first] == FAILED}
         failures: list[FailureRow] = []
         if not failed:
             return failures
-        for position, row in enumerate(islice(self._job.rows_from(first), part.rows), first):
+        for position, row in enumerate(islice(self._job.rows_from(part.first), part.rows), part.first):
             if position in failed:
                 original = next(self._job.ledger.failures(duplicates[position], duplicates[position] + 1))
                 failures.append(original._replace(position=position, line=row.line, id=row.id, file=row.file))
         return failures
-
-
-def _record(dimensions: int) -> np.dtype[np.void]:
-    return np.dtype([("state", "<i8"), ("tokens", "<i8"), ("vector", "<f4", (dimensions,))])
 
 
 def writable(text: str) -> str:

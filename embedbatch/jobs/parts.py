@@ -49,13 +49,14 @@ class Division:
 @dataclass(slots=True)
 class OpenPart:
     """
-    A part that is not in the result yet.
+    A part that is not in the result yet: *rows* documents from position *first* on.
 
     *states* and *tokens* say of each row whether it has a vector, and how many tokens it had; *bytes* are those of its
     rows in the source. It is ready when it was read to its end and nothing is *awaited*.
     """
 
     number: int
+    first: int
     rows: int
     states: npt.NDArray[np.uint8] = field(init=False)
     tokens: npt.NDArray[np.int64] = field(init=False)

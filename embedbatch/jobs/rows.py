@@ -1,11 +1,14 @@
-"""A file of rows of one size, each in its place."""
+"""A file of rows, each in its place."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 import threading
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -21,41 +24,52 @@ Bytes = npt.NDArray[np.uint8]
 
 class RowFile:
     """
-    *rows* rows of *width* bytes in *path*: written and read by their number.
+    *rows* rows in *path*, written and read by their number; each has columns of *widths* bytes.
 
-    What was written stays when the process ends; after a loss of power only what was synced is certain.
+    A column's rows stand one behind the other, so that they are written and read as they are in memory. With a single
+    column there may be more rows than *rows*. What was written stays when the process ends; after a loss of power only
+    what was synced is certain.
     """
 
-    def __init__(self, disk: Disk, path: Path, *, rows: int, width: int) -> None:
+    def __init__(self, disk: Disk, path: Path, *, rows: int, widths: Sequence[int]) -> None:
         self.path = path
-        self.width = width
+        self._widths = tuple(widths)
+        self._begins = [rows * before for before in accumulate(self._widths, initial=0)]
         self._disk = disk
         self._is_dirty = False
         self._lock = threading.Lock()  # reading may go on in one thread while another writes
         self._file = disk.open(path)
         try:
-            disk.allocate(self._file, rows * width)
+            disk.allocate(self._file, self._begins[-1])
         except BaseException:
             self._file.close()
             raise
 
-    def write(self, first: int, rows: npt.NDArray[np.generic]) -> int:
-        """Write *rows* from row *first* on; return their digest. Any array is taken whose rows have the width."""
-        data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
+    def write(self, first: int, *columns: npt.NDArray[np.generic]) -> int:
+        """Write rows from row *first* on; return their digest. Any arrays are taken whose rows have the widths."""
+        blocks = [np.ascontiguousarray(column).reshape(-1).view(np.uint8).data for column in columns]
         with self._lock:
-            self._file.seek(first * self.width)
-            self._file.write(data)
+            for block, begin, width in zip(blocks, self._begins, self._widths, strict=False):
+                self._file.seek(begin + first * width)
+                self._file.write(block)
             self._file.flush()
             self._is_dirty = True
-        return digest(data)
+        return digest(*blocks)
 
-    def read(self, first: int, count: int) -> Bytes:
-        """*count* rows from row *first* on. Rows behind the end of the file are zeros."""
-        rows = np.zeros((count, self.width), np.uint8)
+    def read(self, first: int, count: int, column: int = 0) -> Bytes:
+        """*count* rows of *column* from row *first* on. Rows behind the end of the file are zeros."""
+        width = self._widths[column]
+        rows = np.empty((count, width), np.uint8)
+        data = rows.reshape(-1)
         with self._lock:
-            self._file.seek(first * self.width)
-            self._file.readinto(rows.reshape(-1).data)  # type: ignore[attr-defined]
+            self._file.seek(self._begins[column] + first * width)
+            there = self._file.readinto(data.data)  # type: ignore[attr-defined]
+        data[there:] = 0
         return rows
+
+    def digest(self, first: int, count: int) -> int:
+        """The digest of *count* rows from row *first* on, as :meth:`write` returned it."""
+        return digest(*(self.read(first, count, column).reshape(-1).data for column in range(len(self._widths))))
 
     def sync(self) -> None:
         """Return when what was written is on the disk."""
@@ -70,6 +84,25 @@ class RowFile:
             self._file.close()
 
 
+class Hashed(io.RawIOBase):
+    """Writes to *file*, and knows the *digest* of what it has written: the same that :func:`digest_of` finds there."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hasher = xxhash.xxh3_64()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._hasher.update(data)
+        return self._file.write(data)
+
+    @property
+    def digest(self) -> int:
+        return self._hasher.intdigest() - 2**63
+
+
 def digest_of(file: BinaryIO, size: int | None = None) -> int:
     """The digest of the rest of *file*, or of *size* bytes of it."""
     hasher = xxhash.xxh3_64()
@@ -79,6 +112,11 @@ def digest_of(file: BinaryIO, size: int | None = None) -> int:
     return hasher.intdigest() - 2**63
 
 
-def digest(data: bytes | memoryview) -> int:
+def digest(*data: bytes | memoryview) -> int:
     """64 bits that tell whether *data* is what it was. Signed, as SQLite has them."""
-    return xxhash.xxh3_64_intdigest(data) - 2**63
+    if len(data) == 1:
+        return xxhash.xxh3_64_intdigest(data[0]) - 2**63
+    hasher = xxhash.xxh3_64()
+    for block in data:
+        hasher.update(block)
+    return hasher.intdigest() - 2**63

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -28,15 +28,6 @@ from .sources import Row
 _FAILURES = 64  # that are noted together
 
 
-class _Awaited(NamedTuple):
-    """A document on its way: its positions in the run and in the source, its part, and its row."""
-
-    in_run: int
-    position: int
-    part: OpenPart
-    row: Row
-
-
 class Work:
     """
     Embeds the parts of *job* that are to be done, with *journal* as the store; *writer* puts them into the result.
@@ -53,7 +44,9 @@ class Work:
         self._journal = journal
         self._writer = writer
         self._tell = tell
-        self._awaited: deque[_Awaited] = deque()  # bounded by the embedder's window
+        # What is on its way, its part and its position: bounded by the embedder's window, as what it holds is.
+        self._awaited: deque[tuple[Row, OpenPart, int]] = deque()
+        self._taken = 0  # of them, by this run
         self._open: deque[OpenPart] = deque()
         self._failures: list[FailureRow] = []
         self._todo = job.parts_to_do()
@@ -98,7 +91,7 @@ class Work:
 
     def _read(self) -> Iterator[Document]:
         """The documents that have to be embedded."""
-        division = self._job.division
+        division, positions = self._job.division, self._journal.positions
         rows: Iterator[Row] = iter(())
         reached = -1  # the position that *rows* gives next
         in_run = 0
@@ -106,7 +99,7 @@ class Work:
             first, end = division.first(number), division.end(number)
             if reached != first:
                 rows = self._job.rows_from(first)
-            part = OpenPart(number, end - first)
+            part = OpenPart(number, first, end - first)
             self._open.append(part)
             settled = self._settled(first, end)
             for position in range(first, end):
@@ -120,8 +113,8 @@ class Work:
                     self._count(row)
                     continue
                 part.awaited += 1
-                self._journal.positions[in_run] = position
-                self._awaited.append(_Awaited(in_run, position, part, _without_content(row)))
+                positions[in_run] = position
+                self._awaited.append((row, part, position))
                 in_run += 1
                 yield Document(row.content, row.id)
             part.is_read = True
@@ -135,28 +128,34 @@ class Work:
 
     def _take(self, block: Block) -> None:
         """Note what became of the next documents."""
+        self._pool(block)
         failures = {failure.position: failure for failure in block.failures}
-        embedded = zip(block.positions, block.tokens, block.vectors, strict=True)
-        for _ in range(block.documents):
-            awaited = self._awaited.popleft()
-            row = awaited.position - self._job.division.first(awaited.part.number)
-            failure = failures.get(awaited.in_run)
-            if failure is None:
-                in_run, tokens, vector = next(embedded)
-                assert in_run == awaited.in_run
-                with naming(self._job.folder):
-                    self._journal.pooled(in_run, vector)
-                awaited.part.take(row, EMBEDDED, tokens)
+        tokens = iter(block.tokens)
+        positions = self._journal.positions
+        for in_run in range(self._taken, self._taken + block.documents):
+            row, part, position = self._awaited.popleft()
+            del positions[in_run]
+            if in_run not in failures:
+                part.take(position - part.first, EMBEDDED, next(tokens))
                 self.embedded += 1
-                self._count(awaited.row)
-            elif not isinstance(failure.error, NotAttemptedError):
-                awaited.part.take(row, FAILED, None)
-                self._failures.append(failure_row(awaited.position, awaited.row, failure))
-                self.failures += not failure.skipped
-                self._count(awaited.row)
-            del self._journal.positions[awaited.in_run]
+                self._count(row)
+            elif not isinstance(failures[in_run].error, NotAttemptedError):
+                part.take(position - part.first, FAILED, None)
+                self._failures.append(failure_row(position, row, failures[in_run]))
+                self.failures += not failures[in_run].skipped
+                self._count(row)
+        self._taken += block.documents
         if len(self._failures) >= _FAILURES:
             self._note_failures()
+
+    def _pool(self, block: Block) -> None:
+        """Keep the vectors that were made of several."""
+        several = self._journal.several.intersection(block.positions)
+        if several:
+            vectors = dict(zip(block.positions, block.vectors, strict=True))
+            with naming(self._job.folder):
+                for document in several:
+                    self._journal.pooled(document, vectors[document])
 
     def _count(self, row: Row) -> None:
         self.documents += 1
@@ -187,10 +186,6 @@ class Work:
 async def _stop(stop: anyio.Event, results: Results) -> None:
     await stop.wait()
     results.stop()
-
-
-def _without_content(row: Row) -> Row:
-    return Row(row.id, None, row.line, row.bytes, row.offset, row.file)
 
 
 def failure_row(position: int, row: Row, failure: Failure) -> FailureRow:

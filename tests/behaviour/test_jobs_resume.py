@@ -215,7 +215,7 @@ async def test_a_damaged_segment_costs_only_what_was_damaged(
             await jobs.run(source, target, embedder)
     segment = tmp_path / "v.npy.journal" / "segment-000000.rows"
     data = bytearray(segment.read_bytes())
-    data[9 * (8 * 4 + 8)] ^= 1
+    data[9 * 8 * 4] ^= 1
     segment.write_bytes(data)
     server.reply_when(lambda request: Scripted())
     server.received.clear()

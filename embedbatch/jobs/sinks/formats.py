@@ -32,9 +32,15 @@ def open_sink(
     if _is_parquet(destination):
         from .parquet import ParquetSink
 
-        dimensions = origin.dimensions or 0
         return ParquetSink(
-            disk, folder, destination, origin, dimensions=dimensions, id_type=id_type, keep_text=keep_text
+            disk,
+            folder,
+            destination,
+            origin,
+            parts=division.parts,
+            dimensions=origin.dimensions or 0,
+            id_type=id_type,
+            keep_text=keep_text,
         )
     from .npy import NpySink
 

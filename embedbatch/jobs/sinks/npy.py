@@ -20,7 +20,7 @@ import numpy as np
 from ...errors import SourceError
 from ...values import Vectors
 from ..disk import Disk, temporary_for
-from ..rows import digest_of
+from ..rows import Hashed, digest_of
 from . import origin as origins
 from .origin import Origin
 from .result import Block, DamagedPartsError, Entry
@@ -45,6 +45,7 @@ class NpySink:
         self._disk = disk
         self._folder = folder
         self._destination = destination
+        self._written: set[int] = set()  # parts, by this sink: whoever has just written one need not look at it again
 
     def write_part(self, number: int, blocks: Iterable[Block]) -> int:
         ids = self._ids(number)
@@ -52,15 +53,18 @@ class NpySink:
         self._disk.remove(temporary)
         with self._vectors() as vectors, self._disk.open(temporary) as file:
             vectors.seek(self._offset(number))
+            rows, lines = Hashed(vectors), Hashed(file)
             for block in blocks:
-                vectors.write(np.ascontiguousarray(block.vectors, "<f4").data)
-                file.write(b"".join(_lines(block)))
+                rows.write(np.ascontiguousarray(block.vectors, "<f4").reshape(-1).view(np.uint8).data)
+                lines.write(_lines(block))
             self._disk.sync(vectors)
             self._disk.publish(file, temporary, ids)
-        return self._digest(number)
+        self._written.add(number)
+        return rows.digest ^ lines.digest
 
     def assemble(self, digests: Mapping[int, int]) -> list[tuple[Path, Path]]:
-        damaged = [number for number, digest in digests.items() if not self._is_whole(number, digest)]
+        before = digests.keys() - self._written
+        damaged = [number for number in sorted(before) if not self._is_whole(number, digests[number])]
         if damaged:
             raise DamagedPartsError(damaged, self._folder)
         with self._vectors() as vectors:
@@ -147,13 +151,12 @@ class NpyResult:
         return entries
 
 
-def _lines(block: Block) -> Iterator[bytes]:
-    texts: Sequence[dict[str, str | None]] = [{}] * len(block.ids)
+def _lines(block: Block) -> bytes:
+    columns = {"id": block.ids, "tokens": block.tokens}
     if block.texts is not None:
-        texts = [{"text": text} for text in block.texts]
-    encoder = msgspec.json.Encoder()
-    for id, tokens, text in zip(block.ids, block.tokens, texts, strict=True):
-        yield encoder.encode({"id": id, "tokens": tokens, **text}) + b"\n"
+        columns["text"] = block.texts
+    rows = zip(*columns.values(), strict=True)
+    return msgspec.json.Encoder().encode_lines([dict(zip(columns, row, strict=True)) for row in rows])
 
 
 def _header(rows: int, dimensions: int) -> bytes:

@@ -10,9 +10,9 @@ document failed; ``tokens`` int64, null where they were not counted. The origin 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from ...errors import SourceError
 from ...values import Vectors
 from ..disk import Disk, temporary_for
-from ..rows import digest_of
+from ..rows import Hashed, digest_of
 from ..sources import IdType
 from . import origin as origins
 from .origin import Origin
@@ -34,7 +34,8 @@ class ParquetSink:
     """
     Writes every part as a file in *folder*, each block as one row group.
 
-    The result has the row groups of all; where *destination* has no suffix, it is a folder of these files.
+    Where *destination* has no suffix, it is a folder of these files. Otherwise the result has the row groups of all of
+    them; they are Arrow files then, unless there is but one: to write and to read Parquet takes four times as long.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class ParquetSink:
         destination: Path,
         origin: Origin,
         *,
+        parts: int,
         dimensions: int,
         id_type: IdType,
         keep_text: bool,
@@ -60,19 +62,19 @@ class ParquetSink:
         self._disk = disk
         self._folder = folder
         self._parts = folder if destination.suffix else folder / "result"
+        self._parts_are_parquet = parts == 1 or not destination.suffix
+        self._written: set[int] = set()  # parts, by this sink: whoever has just written one need not look at it again
         self._destination = destination
         disk.make_directory(self._parts)
 
     def write_part(self, number: int, blocks: Iterable[Block]) -> int:
-        path = self._part(number)
-        with self._writing(path) as writer:
-            for block in blocks:
-                table = self._table(block)
-                writer.write_table(table, row_group_size=max(1, len(table)))
-        return self._digest(path)
+        written = self._write(self._part(number), map(self._table, blocks), as_parquet=self._parts_are_parquet)
+        self._written.add(number)
+        return written
 
     def assemble(self, digests: Mapping[int, int]) -> list[tuple[Path, Path]]:
-        damaged = [number for number, digest in digests.items() if not self._is_whole(number, digest)]
+        before = digests.keys() - self._written
+        damaged = [number for number in sorted(before) if not self._is_whole(number, digests[number])]
         if damaged:
             raise DamagedPartsError(damaged, self._parts)
         if not self._destination.suffix:
@@ -80,16 +82,18 @@ class ParquetSink:
                 self.write_part(0, [])
             self._disk.sync_directory(self._parts)
             return [(self._parts, self._destination)]
-        if len(digests) == 1:
+        if self._parts_are_parquet and digests:
             return [(self._part(0), self._destination)]
         whole = self._folder / "result.parquet"
-        with self._writing(whole) as writer:
-            for number in digests:
-                with self._disk.read(self._part(number)) as file, pq.ParquetFile(file) as part:
-                    for group in range(part.num_row_groups):
-                        table = part.read_row_group(group)
-                        writer.write_table(table, row_group_size=max(1, len(table)))
+        self._write(whole, self._tables(digests), as_parquet=True)
         return [(whole, self._destination)]
+
+    def _tables(self, numbers: Iterable[int]) -> Iterator[pa.Table]:
+        """What was written of the parts, one block at a time."""
+        for number in numbers:
+            with pa.memory_map(str(self._part(number))) as file, pa.ipc.open_file(file) as part:
+                for block in range(part.num_record_batches):
+                    yield pa.Table.from_batches([part.get_batch(block)])
 
     def _is_whole(self, number: int, digest: int) -> bool:
         try:
@@ -101,29 +105,41 @@ class ParquetSink:
         with self._disk.read(path) as file:
             return digest_of(file)
 
-    @contextlib.contextmanager
-    def _writing(self, target: Path) -> Iterator[pq.ParquetWriter]:
-        """A writer for *target*, which appears when it is complete."""
+    def _write(self, target: Path, tables: Iterable[pa.Table], *, as_parquet: bool) -> int:
+        """Write *tables* to *target*, which appears when it is complete; return the digest of the file."""
         temporary = temporary_for(target)
         self._disk.remove(temporary)
         file = self._disk.open(temporary)
         try:
-            # No dictionaries and statistics of floats: they halve the speed (60 instead of 108 ms for 16 MB, one core,
-            # pyarrow 26) and serve nobody.
-            writer = pq.ParquetWriter(file, self._schema, use_dictionary=False, write_statistics=["id"])
-            try:
-                yield writer
-                writer.close()
-            except BaseException:
-                with contextlib.suppress(OSError, pa.ArrowException):
-                    writer.close()
-                writer.is_open = False  # where it could not be closed, its destructor would try again, and complain
-                raise
+            hashed = Hashed(file)
+            with self._parquet(hashed) if as_parquet else self._arrow(hashed) as write:
+                for table in tables:
+                    write(table)
             self._disk.publish(file, temporary, target)
         except BaseException:
             with contextlib.suppress(OSError):
                 file.close()
             raise
+        return hashed.digest
+
+    @contextlib.contextmanager
+    def _parquet(self, file: Hashed) -> Iterator[Callable[[pa.Table], object]]:
+        # No dictionaries and statistics of floats: they halve the speed (60 instead of 108 ms for 16 MB, one core,
+        # pyarrow 26) and serve nobody.
+        writer = pq.ParquetWriter(cast("IO[bytes]", file), self._schema, use_dictionary=False, write_statistics=["id"])
+        try:
+            yield lambda table: writer.write_table(table, row_group_size=max(1, len(table)))
+            writer.close()
+        except BaseException:
+            with contextlib.suppress(OSError, pa.ArrowException):
+                writer.close()
+            writer.is_open = False  # where it could not be closed, its destructor would try again, and complain
+            raise
+
+    @contextlib.contextmanager
+    def _arrow(self, file: Hashed) -> Iterator[Callable[[pa.Table], object]]:
+        with pa.ipc.new_file(file, self._schema) as writer:
+            yield writer.write_table
 
     def _table(self, block: Block) -> pa.Table:
         ids = list(map(str, block.ids)) if self._ids_are_texts else block.ids
@@ -137,7 +153,7 @@ class ParquetSink:
         return pa.Table.from_arrays(columns, schema=self._schema)
 
     def _part(self, number: int) -> Path:
-        return self._parts / f"part-{number:06}.parquet"
+        return self._parts / f"part-{number:06}.{'parquet' if self._parts_are_parquet else 'arrow'}"
 
 
 class ParquetResult:

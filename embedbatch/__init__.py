@@ -51,6 +51,7 @@ from .errors import (
     SourceError,
     SpendLimitError,
     TokenArrayError,
+    VectorRangeError,
 )
 from .events import (
     AttemptFailed,
@@ -139,6 +140,7 @@ __all__ = [
     "TokenArrayError",
     "Tokenizer",
     "Usage",
+    "VectorRangeError",
     "__version__",
     "embed",
 ]

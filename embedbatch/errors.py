@@ -22,6 +22,7 @@ EmbedbatchError
 │   ├── AuthenticationError     the key is wrong or may not do this
 │   ├── ModelNotFoundError      no such model at this endpoint
 │   └── QuotaExhaustedError     no credit or spend limit reached; waiting does not help
+├── VectorRangeError            the vector has numbers that the dtype of a job's result has no room for
 ├── NotAttemptedError           the run stopped before this document was sent
 ├── SourceError                 a corpus file that cannot be read: file, line, reason
 ├── JournalError                what a job keeps beside its result is broken, or cannot be written
@@ -31,8 +32,8 @@ EmbedbatchError
         ├── RunInterruptedError  somebody asked for it
         └── SpendLimitError     max_spend_tokens was reached
 
-A failure of one document carries an InputError, a RequestError or a NotAttemptedError. An error that
-concerns everything (the key, the model, the quota) is the ``__cause__`` of a RunStoppedError.
+A failure of one document carries an InputError, a RequestError, a NotAttemptedError or a VectorRangeError. An
+error that concerns everything (the key, the model, the quota) is the ``__cause__`` of a RunStoppedError.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ __all__ = [
     "SourceError",
     "SpendLimitError",
     "TokenArrayError",
+    "VectorRangeError",
 ]
 
 
@@ -200,6 +202,10 @@ class ModelNotFoundError(RequestError):
 
 class QuotaExhaustedError(RequestError):
     """No credit left, or a spend limit reached. Waiting does not help."""
+
+
+class VectorRangeError(EmbedbatchError):
+    """The vector of a document has numbers that the ``dtype`` of a job's result has no room for."""
 
 
 class NotAttemptedError(EmbedbatchError):

@@ -91,6 +91,11 @@ class Job:
         """True if the result is there."""
         return self.ledger.fact("is_finished") is True
 
+    def columns(self) -> Mapping[str, Any]:
+        """The other columns that go into the result: an Arrow type for each, or a kind of ``jobs.columns``."""
+        schema = self.source.schema() if self.source.columns else None
+        return self.scan.columns if schema is None else dict(zip(schema.names, schema.types, strict=True))
+
     def parts_to_do(self) -> list[int]:
         """The parts that are not in the result."""
         complete = self.ledger.complete_parts()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
 from ..errors import JournalError
 from ..values import Id, Vector, Vectors
+from .columns import writable
 from .job import Job
 from .journal import Journal
 from .ledger import CompletePart, FailureRow
@@ -21,19 +22,25 @@ from .sources import Row
 _BLOCK_BYTES = 16 * 2**20  # of vectors or texts: what is written, and read again, in one go
 _ORIGINALS = "originals.rows"
 _WHAT_IT_IS, _DIGEST = 16, 8  # bytes that are kept of an original beside its vector: state and tokens, and of all three
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class PartWriter:
     """
     Writes the parts of *job*, whose vectors are in *journal*. Used by one thread at a time.
 
-    *open_sink* is called with the size of the vectors. *keeps_text* writes the texts; *has_ids* tells that the ids are
-    in the source, and not the positions.
+    *open_sink* is called with the size of the vectors. *keeps_text* writes the texts, and *columns* are others that go
+    into the result; *has_ids* tells that the ids are in the source, and not the positions.
     """
 
     def __init__(
-        self, job: Job, journal: Journal, open_sink: Callable[[int | None], Sink], *, keeps_text: bool, has_ids: bool
+        self,
+        job: Job,
+        journal: Journal,
+        open_sink: Callable[[int | None], Sink],
+        *,
+        keeps_text: bool,
+        has_ids: bool,
+        columns: Iterable[str] = (),
     ) -> None:
         self._job = job
         self._journal = journal
@@ -41,6 +48,7 @@ class PartWriter:
         self._sink: Sink | None = None
         self._keeps_text = keeps_text
         self._has_ids = has_ids
+        self._columns = list(columns)
         self._originals: RowFile | None = None
         self._rows: Iterator[Row] = iter(())
         self._reached = -1  # the position that *rows* gives next
@@ -121,10 +129,11 @@ class PartWriter:
         most = max(1, _BLOCK_BYTES // (64 + 4 * (self._journal.dimensions or 0)))
         begin = 0
         while begin < part.rows:
-            ids, texts = self._ids_and_texts(part.first + begin, min(most, part.rows - begin))
+            ids, texts, extra = self._read(part.first + begin, min(most, part.rows - begin))
             end = begin + len(ids)
             tokens = [None if count == NO_TOKENS else count for count in part.tokens[begin:end].tolist()]
-            yield Block(ids=ids, vectors=self._vectors(part, begin, end, numbers), tokens=tokens, texts=texts)
+            vectors = self._vectors(part, begin, end, numbers)
+            yield Block(ids=ids, vectors=vectors, tokens=tokens, texts=texts, extra=extra)
             begin = end
 
     def _vectors(self, part: OpenPart, begin: int, end: int, numbers: dict[int, int]) -> Vectors:
@@ -138,10 +147,11 @@ class PartWriter:
         vectors[part.states[begin:end] != EMBEDDED] = np.nan
         return vectors
 
-    def _ids_and_texts(self, first: int, count: int) -> tuple[Sequence[Id], list[str | None] | None]:
-        """The ids, and the texts if they are kept, of *count* documents from *first* on; fewer where texts are long."""
-        if not self._keeps_text and not self._has_ids:
-            return range(first, first + count), None
+    def _read(self, first: int, count: int) -> tuple[Sequence[Id], list[str | None] | None, dict[str, list[Any]]]:
+        """The ids, texts and other columns of *count* documents from *first* on; of fewer where these are long."""
+        extra: dict[str, list[Any]] = {name: [] for name in self._columns}
+        if not (self._keeps_text or self._has_ids or self._columns):
+            return range(first, first + count), None, extra
         ids: list[Id] = []
         texts: list[str | None] = []
         size = 0
@@ -151,10 +161,13 @@ class PartWriter:
             ids.append(row.id)
             texts.append(writable(row.content) if isinstance(row.content, str) else None)
             size += len(texts[-1] or "") if self._keeps_text else 0
+            for name, values in extra.items():
+                values.append(value := row.extra.get(name))
+                size += len(value) if isinstance(value, Sized) else 0
             if size >= _BLOCK_BYTES:
                 break
         self._reached = first + len(ids)
-        return ids, texts if self._keeps_text else None
+        return ids, texts if self._keeps_text else None, extra
 
     def _failures(self, part: OpenPart, duplicates: dict[int, int]) -> list[FailureRow]:
         """The failures of duplicates: what befell the original befell them."""
@@ -167,8 +180,3 @@ class PartWriter:
                 original = next(self._job.ledger.failures(duplicates[position], duplicates[position] + 1))
                 failures.append(original._replace(position=position, line=row.line, id=row.id, file=row.file))
         return failures
-
-
-def writable(text: str) -> str:
-    """*text* as it was sent: UTF-8 cannot carry a lone surrogate."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
-import msgspec
 from anyio.from_thread import start_blocking_portal
 
 from ..blocking import loop_options
@@ -25,12 +24,14 @@ from ..store import Store
 from ..store_layers import Layered
 from ..values import Usage
 from .disk import Disk, naming
+from .dtypes import Dtype
+from .failures import list_failures
 from .job import Job
 from .journal import Journal
 from .part_writer import PartWriter
 from .parts import rows_of_a_part
-from .sinks import DamagedPartsError, Sink, check_destination, open_sink, origin_of
-from .sources import Format, Source, open_source, open_table
+from .sinks import DamagedPartsError, Sink, check_columns, check_destination, open_sink, origin_of
+from .sources import Columns, Format, Source, open_source, open_table
 from .work import Work
 
 FAILURES = ".failures.jsonl"
@@ -91,6 +92,8 @@ async def run(
     id_column: str | None = None,
     skip_bad_rows: bool = False,
     keep_text: bool = False,
+    columns: Columns = (),
+    dtype: Dtype = "float32",
     dedupe: bool = True,
     cache: Cache | None = None,
     fresh: bool = False,
@@ -109,11 +112,17 @@ async def run(
     document per line; all but Parquet also as ``.gz`` and ``.zst``; *format* says which where the name does not. Or it
     is a table in memory: of pandas, polars, Arrow, or anything with Arrow's C stream. It is read twice: once to find
     rows that cannot be read, and documents that are equal, before anything is sent. With *skip_bad_rows* rows that
-    cannot be read are passed over, and listed with the failures. *destination* is a ``.parquet`` or ``.npy`` file, or a
-    name without a suffix: a folder of Parquet files; *keep_text* writes the texts too. Equal documents are sent once,
-    unless *dedupe* is false. An endpoint that is away is waited for, or ends the job with ``on_outage="stop"``. When
-    *stop* is set nothing more is sent, and what is in flight is waited for. *progress* is called in the event loop, ten
-    times a second at most. Documents go into the result in parts of *part_rows*, by default some 128 MB of vectors.
+    cannot be read are passed over, and listed with the failures. Equal documents are sent once, unless *dedupe* is
+    false.
+
+    *destination* is a ``.parquet``, ``.npy`` or ``.jsonl`` file, the last also as ``.jsonl.gz`` and ``.jsonl.zst``, or
+    a name without a suffix: a folder of Parquet files. *keep_text* writes the texts too, and *columns* others of the
+    source: those that are named, or ``"all"``. With *dtype* ``"float16"`` the numbers in Parquet and ``.npy`` take half
+    the room, and a vector that float16 has no room for is a failure, with :class:`VectorRangeError`.
+
+    An endpoint that is away is waited for, or ends the job with ``on_outage="stop"``. When *stop* is set nothing more
+    is sent, and what is in flight is waited for. *progress* is called in the event loop, ten times a second at most.
+    Documents go into the result in parts of *part_rows*, by default some 128 MB of vectors.
 
     What a reply brought is kept in the folder ``DESTINATION.journal`` before it counts as done. However a run ends,
     the same call goes on from there; a job that is finished is not done again. *fresh* starts over.
@@ -129,16 +138,22 @@ async def run(
     """
     started_at = anyio.current_time()
     target = Path(destination)
-    check_destination(target)
+    check_destination(target, dtype=dtype, columns=() if isinstance(columns, str) else columns)
     if embedder.long_input == "chunks":
         raise ConfigurationError('long_input="chunks" gives several vectors, and a file has one row per document')
     bad_rows: list[SourceError] = []
-    reading: dict[str, Any] = {"text_column": text_column, "id_column": id_column, "skip_bad_rows": skip_bad_rows}
+    reading: dict[str, Any] = {
+        "text_column": text_column,
+        "id_column": id_column,
+        "columns": columns,
+        "skip_bad_rows": skip_bad_rows,
+    }
     if isinstance(source, str | os.PathLike):
         corpus: Source = open_source(Path(source), format=format, on_bad_row=bad_rows.append, **reading)
+        _check_apart(corpus.path, target)
     else:
         corpus = open_table(source, on_bad_row=bad_rows.append, **reading)
-    asked = {**reading, "keep_text": keep_text}
+    asked = {**reading, "columns": corpus.columns, "keep_text": keep_text, "dtype": dtype}
     job = Job(target, corpus, disk or Disk(), fresh=fresh)
     try:
         rows = part_rows or rows_of_a_part(embedder.dimensions)
@@ -146,7 +161,10 @@ async def run(
         if bad_rows and not job.is_finished and not job.ledger.bad_rows():
             job.ledger.note_bad_rows(bad_rows)  # those of the scan; each reading meets them again
         if not job.is_finished:
-            task = _Task(job, embedder, cache, keep_text=keep_text, has_ids=id_column is not None, progress=progress)
+            others = await anyio.to_thread.run_sync(job.columns)
+            check_columns(target, others)
+            shape = _Shape(keep_text=keep_text, has_ids=id_column is not None, dtype=dtype, columns=others)
+            task = _Task(job, embedder, cache, shape, progress)
             await task.run(stop, {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}, started_at)
         job.tidy()  # also what a run has left that ended while it did so
         return _summary(job)
@@ -176,6 +194,16 @@ def run_blocking(source: FileName | Any, destination: FileName, model: str, **op
 _OWN = frozenset(signature(run).parameters) - {"source", "destination", "embedder"}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shape:
+    """What a row of the result has: the text, an id from the source, numbers of this type, other columns."""
+
+    keep_text: bool
+    has_ids: bool
+    dtype: Dtype
+    columns: Mapping[str, Any]
+
+
 class _Task:
     """One run of a job."""
 
@@ -184,15 +212,13 @@ class _Task:
         job: Job,
         embedder: Embedder,
         cache: Cache | None,
-        *,
-        keep_text: bool,
-        has_ids: bool,
+        shape: _Shape,
         progress: Callable[[Progress], object] | None,
     ) -> None:
         self._job = job
         self._embedder = embedder
         self._cache = cache
-        self._keep_text = keep_text
+        self._shape = shape
         self._progress = progress
         self._told_at = -math.inf
         self._used = job.ledger.usage()  # by the runs before
@@ -203,7 +229,14 @@ class _Task:
             division=job.division,
             dimensions=job.ledger.fact("dimensions"),
         )
-        self._writer = PartWriter(job, self._journal, self._open_sink, keeps_text=keep_text, has_ids=has_ids)
+        self._writer = PartWriter(
+            job,
+            self._journal,
+            self._open_sink,
+            keeps_text=shape.keep_text,
+            has_ids=shape.has_ids,
+            columns=shape.columns,
+        )
 
     async def run(self, stop: anyio.Event | None, options: dict[str, Any], started_at: float) -> None:
         """Embed what is left, and make the result."""
@@ -217,7 +250,7 @@ class _Task:
             await anyio.to_thread.run_sync(self._publish)
 
     async def _embed(self, stop: anyio.Event | None, options: dict[str, Any]) -> None:
-        work = Work(self._job, self._journal, self._writer, tell=self._tell)
+        work = Work(self._job, self._journal, self._writer, dtype=self._shape.dtype, tell=self._tell)
         try:
             store: Store = self._journal
             if self._cache is not None:
@@ -261,7 +294,9 @@ class _Task:
             origin_of(self._embedder, dimensions),
             division=job.division,
             id_type=job.scan.id_type,
-            keep_text=self._keep_text,
+            keep_text=self._shape.keep_text,
+            dtype=self._shape.dtype,
+            columns=self._shape.columns,
         )
 
     def _assemble(self) -> None:
@@ -277,7 +312,7 @@ class _Task:
             reason = f"{len(error.numbers):,} parts of the result are damaged. The next run makes them again"
             raise JournalError(reason, path=str(error.path)) from error
         if job.ledger.count_failures()[0] or job.ledger.bad_rows():
-            files.insert(0, (_list_failures(job), _beside(job.destination, FAILURES)))
+            files.insert(0, (list_failures(job), _beside(job.destination, FAILURES)))
         job.disk.sync_directory(job.folder)
         job.ledger.state(publishing=[(path.name, target.name) for path, target in files])
         job.ledger.sync()  # before the first of them is gone from the folder
@@ -324,27 +359,9 @@ class _Task:
         )
 
 
-def _list_failures(job: Job) -> Path:
-    path = job.folder / "failures.jsonl"
-    job.disk.remove(path)
-    with job.disk.open(path) as file:
-        for row in job.ledger.bad_rows():
-            listed = {"file": row.path, "line": row.line, "error": "SourceError", "reason": row.reason}
-            file.write(msgspec.json.encode(listed) + b"\n")
-        for part in range(job.division.parts):
-            for failure in job.ledger.failures(job.division.first(part), job.division.end(part)):
-                if not failure.is_skipped:
-                    record = {
-                        "id": failure.id,
-                        **({} if failure.file is None else {"file": failure.file}),
-                        "line": failure.line,
-                        "error": failure.error,
-                        "reason": failure.reason,
-                        "attempts": failure.attempts,
-                    }
-                    file.write(msgspec.json.encode(record) + b"\n")
-        job.disk.sync(file)
-    return path
+def _check_apart(source: Path, destination: Path) -> None:
+    if source.exists() and destination.exists() and source.samefile(destination):
+        raise ConfigurationError(f"destination: {destination} is the source")
 
 
 def _summary(job: Job) -> Summary:

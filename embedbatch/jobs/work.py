@@ -13,15 +13,17 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ..assemble.reassembler import Block
 from ..embedder import Embedder
-from ..errors import InputError, NotAttemptedError, RequestRefusedError, SourceError
+from ..errors import InputError, NotAttemptedError, RequestRefusedError, SourceError, VectorRangeError
 from ..results import Results
 from ..tasks import task_group
 from ..values import Document, Failure, Usage
+from .columns import writable
 from .disk import naming
+from .dtypes import Dtype, rows_that_fit
 from .job import Job
 from .journal import Journal
 from .ledger import FailureRow, Mark
-from .part_writer import PartWriter, writable
+from .part_writer import PartWriter
 from .parts import EMBEDDED, FAILED, OpenPart
 from .sources import Row
 
@@ -32,17 +34,24 @@ class Work:
     """
     Embeds the parts of *job* that are to be done, with *journal* as the store; *writer* puts them into the result.
 
-    *documents*, *bytes*, *embedded* and *failures* are done, by this run or one before. *tell* is called whenever
-    there are more.
+    *documents*, *bytes*, *embedded* and *failures* are done, by this run or one before. A vector that *dtype* has no
+    room for is a failure. *tell* is called whenever there are more.
     """
 
     def __init__(
-        self, job: Job, journal: Journal, writer: PartWriter, *, tell: Callable[[Work, Usage], object]
+        self,
+        job: Job,
+        journal: Journal,
+        writer: PartWriter,
+        *,
+        dtype: Dtype,
+        tell: Callable[[Work, Usage], object],
     ) -> None:
         self.documents = self.bytes = self.embedded = self.failures = 0
         self._job = job
         self._journal = journal
         self._writer = writer
+        self._dtype = dtype
         self._tell = tell
         # What is on its way, its part and its position: bounded by the embedder's window, as what it holds is.
         self._awaited: deque[tuple[Row, OpenPart, int]] = deque()
@@ -132,21 +141,37 @@ class Work:
         failures = {failure.position: failure for failure in block.failures}
         tokens = iter(block.tokens)
         positions = self._journal.positions
+        narrow = self._that_do_not_fit(block)
         for in_run in range(self._taken, self._taken + block.documents):
             row, part, position = self._awaited.popleft()
             del positions[in_run]
-            if in_run not in failures:
-                part.take(position - part.first, EMBEDDED, next(tokens))
+            failure = failures.get(in_run)
+            counted = None if failure else next(tokens)
+            if in_run in narrow:
+                error = VectorRangeError(f"its vector has numbers that {self._dtype} has no room for")
+                failure = Failure(row.id, position, error, attempts=1)
+            if failure is None:
+                part.take(position - part.first, EMBEDDED, counted)
                 self.embedded += 1
                 self._count(row)
-            elif not isinstance(failures[in_run].error, NotAttemptedError):
+            elif not isinstance(failure.error, NotAttemptedError):
                 part.take(position - part.first, FAILED, None)
-                self._failures.append(failure_row(position, row, failures[in_run]))
-                self.failures += not failures[in_run].skipped
+                self._failures.append(failure_row(position, row, failure))
+                self.failures += not failure.skipped
                 self._count(row)
         self._taken += block.documents
         if len(self._failures) >= _FAILURES:
             self._note_failures()
+
+    def _that_do_not_fit(self, block: Block) -> set[int]:
+        """The positions in the run of vectors that the result has no room for."""
+        if self._dtype == "float32":
+            return set()
+        return {
+            in_run
+            for in_run, fits in zip(block.positions, rows_that_fit(block.vectors, self._dtype), strict=True)
+            if not fits
+        }
 
     def _pool(self, block: Block) -> None:
         """Keep the vectors that were made of several."""
@@ -198,6 +223,6 @@ def failure_row(position: int, row: Row, failure: Failure) -> FailureRow:
         reason=writable(str(failure.error)),
         attempts=failure.attempts,
         is_skipped=failure.skipped,
-        is_final=isinstance(failure.error, InputError | RequestRefusedError),
+        is_final=isinstance(failure.error, InputError | RequestRefusedError | VectorRangeError),
         file=row.file,
     )

@@ -1,4 +1,4 @@
-"""Every kind of source into every kind of destination: ids, order, texts and bits."""
+"""Every kind of source into every kind of destination: ids, order, texts, other columns and bits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from embedbatch import ConfigurationError, Limits, SourceError, SpendLimitError,
 from embedbatch.testing import ScriptedServer
 
 from .conftest import MakeEmbedder
-from .corpora import DESTINATIONS, failures_of, mixed_texts, names, read
+from .corpora import KINDS_OF_DESTINATIONS, columns_of, failures_of, mixed_texts, names, read
 
 # Files are written in threads, during which virtual time would jump: these run on both loops in real time.
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_backends")]
@@ -27,22 +27,28 @@ pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_backends")]
 TEXTS = mixed_texts(120)
 IDS = [f"d{n}" for n in range(len(TEXTS))]
 COLUMNS = {"id_column": "key", "text_column": "body"}
+EXTRA: dict[str, list[Any]] = {
+    "title": [f'Ärger №{n}, "{n}"\n' for n in range(len(TEXTS))],
+    "year": [1900 + n for n in range(len(TEXTS))],
+    "share": [n / 7 for n in range(len(TEXTS))],
+}
+ALL = {"key": IDS, "body": TEXTS, **EXTRA}
 
 
 def jsonl() -> bytes:
-    rows = [{"key": id, "body": text} for id, text in zip(IDS, TEXTS, strict=True)]
+    rows = [dict(zip(ALL, values, strict=True)) for values in zip(*ALL.values(), strict=True)]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def delimited(delimiter: str) -> bytes:
     file = io.StringIO()
     writer = csv.writer(file, delimiter=delimiter)
-    writer.writerows([("key", "body"), *zip(IDS, TEXTS, strict=True)])
+    writer.writerows([ALL, *zip(*ALL.values(), strict=True)])
     return file.getvalue().encode()
 
 
 def table() -> pa.Table:
-    return pa.table({"key": IDS, "body": TEXTS})
+    return pa.table(ALL)
 
 
 def write(folder: Path, kind: str) -> Any:
@@ -74,14 +80,14 @@ def write(folder: Path, kind: str) -> Any:
 KINDS = ["jsonl", "jsonl.gz", "jsonl.zst", "csv", "tsv", "parquet", "folder", "table"]
 
 
-@DESTINATIONS
+@pytest.mark.parametrize("destination", [*KINDS_OF_DESTINATIONS, "vectors.jsonl", "vectors.jsonl.zst"])
 @pytest.mark.parametrize("kind", KINDS)
 async def test_each_source_gives_the_same_and_goes_on(
     tmp_path: Path, server: ScriptedServer, make_embedder: MakeEmbedder, kind: str, destination: str
 ) -> None:
-    """Stopped in the middle and gone on with: ids, texts and vectors of all rows are right, and each was sent once."""
+    """Stopped in the middle and gone on with: all that belongs to a row is right, and each text was sent once."""
     source, target = write(tmp_path, kind), tmp_path / destination
-    options: dict[str, Any] = {**COLUMNS, "keep_text": True, "part_rows": 32}
+    options: dict[str, Any] = {**COLUMNS, "keep_text": True, "columns": "all", "part_rows": 32}
     limits = Limits(max_batch_inputs=8, max_concurrent_requests=4)
 
     async with make_embedder(limits=limits, max_input_tokens=100_000) as embedder:
@@ -93,6 +99,10 @@ async def test_each_source_gives_the_same_and_goes_on(
     texts = [match.text for match in sorted(jobs.search(target, [1.0] * 8, len(TEXTS)), key=lambda match: match.row)]
     assert ids == IDS
     assert texts == TEXTS
+    texts_only = kind in ("csv", "tsv")
+    assert columns_of(target, EXTRA) == {
+        name: list(map(str, values)) if texts_only else values for name, values in EXTRA.items()
+    }
     np.testing.assert_array_equal(vectors, [server.vector_of(text) for text in TEXTS])
     assert sorted(text for request in server.received for text in request.inputs) == sorted(TEXTS)
     assert summary.runs == 2

@@ -119,7 +119,7 @@ def bench(folder: Path, documents: int, parts: int) -> Iterator[Bench]:
 def test_20_000_documents_killed_at_200_moments_are_sent_once(quick_path: Path) -> None:
     """Jobs of every format, killed at replies, at operations of the disk and at random times, end as if undisturbed."""
     rng = Random(11)
-    destinations = ["vectors.parquet", "vectors.npy", "vectors"]
+    destinations = ["vectors.parquet", "vectors.npy", "vectors", "vectors.jsonl.zst"]
     with bench(quick_path, 20_000, parts=8) as it:
         for name in destinations:
             it.undisturbed(name)
@@ -129,7 +129,7 @@ def test_20_000_documents_killed_at_200_moments_are_sent_once(quick_path: Path) 
     assert 0 < it.most_uncertain <= UNCERTAIN
 
 
-@pytest.mark.parametrize("name", ["vectors.parquet", "vectors.npy"])
+@pytest.mark.parametrize("name", ["vectors.parquet", "vectors.npy", "vectors.jsonl.zst"])
 def test_2_000_documents_killed_at_some_moments_are_sent_once(quick_path: Path, name: str) -> None:
     """The quick round of the above."""
     rng = Random(name)

@@ -1,13 +1,13 @@
 """
 Destinations of jobs: what takes the parts of a result, and what reads a finished one.
 
-``result`` says what a sink and a result are, ``formats`` which one serves a destination; ``parquet`` and ``npy`` are
-those there are. ``origin`` is what a result says of how it was made.
+``result`` says what a sink and a result are, ``formats`` which one serves a destination; ``parquet``, ``npy`` and
+``jsonl`` are those there are. ``origin`` is what a result says of how it was made.
 """
 
 from __future__ import annotations
 
-from .formats import check_destination, open_result, open_sink, read_origin
+from .formats import check_columns, check_destination, open_result, open_sink, read_origin
 from .origin import Origin, origin_of
 from .result import Block, DamagedPartsError, Entry, Result, Sink
 
@@ -18,6 +18,7 @@ __all__ = [
     "Origin",
     "Result",
     "Sink",
+    "check_columns",
     "check_destination",
     "open_result",
     "open_sink",

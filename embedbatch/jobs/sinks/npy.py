@@ -1,8 +1,8 @@
 """
-The ``.npy`` destination: float32, shape (documents, dimensions), C order, a row of NaN where the document failed.
+The ``.npy`` destination: float32 or float16, shape (documents, dimensions), C order, a row of NaN where one failed.
 
-Beside it, ``….npy.ids.jsonl`` has ``{"id": …, "tokens": …}`` for every row, with ``"text"`` if that is kept, and
-``….npy.meta.json`` the origin.
+Beside it, ``….npy.ids.jsonl`` has ``{"id": …, "tokens": …}`` for every row, with ``"text"`` and other columns if those
+are kept, and ``….npy.meta.json`` the origin.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ from typing import BinaryIO
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from ...errors import SourceError
 from ...values import Vectors
 from ..disk import Disk, temporary_for
+from ..dtypes import Dtype, rounded
 from ..rows import Hashed, digest_of
 from . import origin as origins
-from .origin import Origin
+from .origin import META, Origin, write_origin
+from .records import lines
 from .result import Block, DamagedPartsError, Entry
 
 _IDS = ".ids.jsonl"
-_META = ".meta.json"
 _VECTORS = "vectors.npy"
 _BLOCK_BYTES = 16 * 2**20
 
@@ -35,10 +37,20 @@ class NpySink:
     """Writes the vectors of all parts into one file, each in its place, and the ids of each into a file of its own."""
 
     def __init__(
-        self, disk: Disk, folder: Path, destination: Path, origin: Origin, *, documents: int, part_rows: int
+        self,
+        disk: Disk,
+        folder: Path,
+        destination: Path,
+        origin: Origin,
+        *,
+        documents: int,
+        part_rows: int,
+        dtype: Dtype,
     ) -> None:
-        self._dimensions = origin.dimensions or 0
-        self._header = _header(documents, self._dimensions)
+        dimensions = origin.dimensions or 0
+        self._dtype = dtype
+        self._row_bytes = np.dtype(dtype).itemsize * dimensions
+        self._header = _header(documents, dimensions, dtype)
         self._documents = documents
         self._part_rows = part_rows
         self._origin = origin
@@ -48,19 +60,18 @@ class NpySink:
         self._written: set[int] = set()  # parts, by this sink: whoever has just written one need not look at it again
 
     def write_part(self, number: int, blocks: Iterable[Block]) -> int:
-        ids = self._ids(number)
-        temporary = temporary_for(ids)
+        temporary = temporary_for(self._ids(number))
         self._disk.remove(temporary)
-        with self._vectors() as vectors, self._disk.open(temporary) as file:
-            vectors.seek(self._offset(number))
-            rows, lines = Hashed(vectors), Hashed(file)
+        with self._vectors() as whole, self._disk.open(temporary) as file:
+            whole.seek(self._offset(number))
+            vectors, ids = Hashed(whole), Hashed(file)
             for block in blocks:
-                rows.write(np.ascontiguousarray(block.vectors, "<f4").reshape(-1).view(np.uint8).data)
-                lines.write(_lines(block))
-            self._disk.sync(vectors)
-            self._disk.publish(file, temporary, ids)
+                vectors.write(rounded(block.vectors, self._dtype).reshape(-1).view(np.uint8).data)
+                ids.write(b"".join(lines(block)))
+            self._disk.sync(whole)
+            self._disk.publish(file, temporary, self._ids(number))
         self._written.add(number)
-        return rows.digest ^ lines.digest
+        return vectors.digest ^ ids.digest
 
     def assemble(self, digests: Mapping[int, int]) -> list[tuple[Path, Path]]:
         before = digests.keys() - self._written
@@ -76,15 +87,10 @@ class NpySink:
                 with self._disk.read(self._ids(number)) as file:
                     shutil.copyfileobj(file, whole)
             self._disk.sync(whole)
-        meta = self._folder / "meta.json"
-        with self._disk.open(meta) as file:
-            file.truncate(0)
-            file.write(origins.encode(self._origin) + b"\n")
-            self._disk.sync(file)
         name = self._destination.name
         return [
             (ids, self._destination.with_name(name + _IDS)),
-            (meta, self._destination.with_name(name + _META)),
+            (write_origin(self._disk, self._folder, self._origin), self._destination.with_name(name + META)),
             (self._folder / _VECTORS, self._destination),
         ]
 
@@ -92,7 +98,7 @@ class NpySink:
         """The file of all vectors, with its header and room for all rows."""
         file = self._disk.open(self._folder / _VECTORS)
         try:
-            self._disk.allocate(file, len(self._header) + self._documents * 4 * self._dimensions)
+            self._disk.allocate(file, len(self._header) + self._documents * self._row_bytes)
             file.seek(0)
             file.write(self._header)
         except BaseException:
@@ -112,10 +118,10 @@ class NpySink:
         rows = min(self._part_rows, self._documents - number * self._part_rows)
         with self._disk.read(self._folder / _VECTORS) as vectors, self._disk.read(self._ids(number)) as ids:
             vectors.seek(self._offset(number))
-            return digest_of(vectors, rows * 4 * self._dimensions) ^ digest_of(ids)
+            return digest_of(vectors, rows * self._row_bytes) ^ digest_of(ids)
 
     def _offset(self, number: int) -> int:
-        return len(self._header) + number * self._part_rows * 4 * self._dimensions
+        return len(self._header) + number * self._part_rows * self._row_bytes
 
     def _ids(self, number: int) -> Path:
         return self._folder / f"ids-{number:06}.jsonl"
@@ -127,8 +133,8 @@ class NpyResult:
     def __init__(self, path: Path) -> None:
         self._ids = path.with_name(path.name + _IDS)
         try:
-            self._vectors: Vectors = np.load(path, mmap_mode="r")
-            meta = path.with_name(path.name + _META).read_bytes()
+            self._vectors: npt.NDArray[np.floating] = np.load(path, mmap_mode="r")
+            meta = path.with_name(path.name + META).read_bytes()
         except OSError as error:
             raise SourceError(f"cannot be read: {error.strerror or error}", path=error.filename or str(path)) from error
         except ValueError as error:
@@ -138,7 +144,7 @@ class NpyResult:
     def blocks(self) -> Iterator[Vectors]:
         rows = max(1, _BLOCK_BYTES // max(1, 4 * self._vectors.shape[1]))
         for first in range(0, len(self._vectors), rows):
-            yield self._vectors[first : first + rows]
+            yield self._vectors[first : first + rows].astype(np.float32, copy=False)
 
     def entries(self, rows: Sequence[int]) -> dict[int, Entry]:
         wanted = set(rows)
@@ -151,17 +157,9 @@ class NpyResult:
         return entries
 
 
-def _lines(block: Block) -> bytes:
-    columns = {"id": block.ids, "tokens": block.tokens}
-    if block.texts is not None:
-        columns["text"] = block.texts
-    rows = zip(*columns.values(), strict=True)
-    return msgspec.json.Encoder().encode_lines([dict(zip(columns, row, strict=True)) for row in rows])
-
-
-def _header(rows: int, dimensions: int) -> bytes:
+def _header(rows: int, dimensions: int, dtype: Dtype) -> bytes:
     """The header of the file. It is as long for any number of rows: numpy leaves room for that number to grow."""
     header = io.BytesIO()
-    shape = {"descr": "<f4", "fortran_order": False, "shape": (rows, dimensions)}
+    shape = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": (rows, dimensions)}
     np.lib.format.write_array_header_1_0(header, shape)
     return header.getvalue()

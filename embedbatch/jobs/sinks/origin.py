@@ -11,6 +11,7 @@ from ...embedder import Embedder
 from ...endpoints import public_url
 from ...errors import SourceError
 from ...version import VERSION
+from ..disk import Disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,20 @@ def origin_of(embedder: Embedder, dimensions: int | None) -> Origin:
         base_url=None if embedder.endpoint.name == "local" else public_url(embedder.base_url),
         version=VERSION,
     )
+
+
+META = ".meta.json"
+"""What follows the name of a result in that of the file with its origin, where it has no place for that itself."""
+
+
+def write_origin(disk: Disk, folder: Path, origin: Origin) -> Path:
+    """A file in *folder* with *origin*."""
+    path = folder / "meta.json"
+    with disk.open(path) as file:
+        file.truncate(0)
+        file.write(encode(origin) + b"\n")
+        disk.sync(file)
+    return path
 
 
 def encode(origin: Origin) -> bytes:

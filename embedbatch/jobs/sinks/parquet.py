@@ -1,10 +1,11 @@
 """
 The ``.parquet`` destination, or a folder of such files.
 
-The columns are ``id``, ``vector``, ``tokens`` and, if asked for, ``text``.
+The columns are ``id``, ``vector``, ``tokens`` and, if asked for, ``text`` and others of the source.
 
-``id`` is int64 if all ids are integers, else a string; ``vector`` a fixed-size list of float32, null where the
-document failed; ``tokens`` int64, null where they were not counted. The origin is the schema's metadata ``embedbatch``.
+``id`` is int64 if all ids are integers, else a string; ``vector`` a fixed-size list of float32 or float16, null where
+the document failed; ``tokens`` int64, null where they were not counted. The origin is the schema's metadata
+``embedbatch``.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ...errors import SourceError
+from ...errors import ConfigurationError, SourceError
 from ...values import Vectors
+from ..columns import JSON, cleaned, encode
 from ..disk import Disk, temporary_for
+from ..dtypes import Dtype, rounded
 from ..rows import Hashed, digest_of
 from ..sources import IdType
 from . import origin as origins
@@ -28,6 +31,16 @@ from .origin import Origin
 from .result import Block, DamagedPartsError, Entry
 
 _METADATA = b"embedbatch"
+_NUMBERS: dict[Dtype, pa.DataType] = {"float32": pa.float32(), "float16": pa.float16()}
+_TYPES: dict[str, pa.DataType] = {
+    "null": pa.null(),
+    "bool": pa.bool_(),
+    "int": pa.int64(),
+    "long": pa.int64(),
+    "float": pa.float64(),
+    "text": pa.large_string(),
+    JSON: pa.large_string(),
+}
 
 
 class ParquetSink:
@@ -49,15 +62,20 @@ class ParquetSink:
         dimensions: int,
         id_type: IdType,
         keep_text: bool,
+        dtype: Dtype,
+        columns: Mapping[str, Any],
     ) -> None:
         fields: list[pa.Field[Any]] = [
             pa.field("id", pa.int64() if id_type == "int" else pa.string(), nullable=False),
-            pa.field("vector", pa.list_(pa.float32(), dimensions)),
+            pa.field("vector", pa.list_(_NUMBERS[dtype], dimensions)),
             pa.field("tokens", pa.int64()),
         ]
         if keep_text:
             fields.append(pa.field("text", pa.large_string()))
+        fields += fields_of(columns)
         self._schema = pa.schema(fields, metadata={_METADATA: origins.encode(origin)})
+        self._json = {name for name, kind in columns.items() if kind == JSON}
+        self._dtype = dtype
         self._ids_are_texts = id_type == "str"
         self._disk = disk
         self._folder = folder
@@ -145,11 +163,15 @@ class ParquetSink:
         ids = list(map(str, block.ids)) if self._ids_are_texts else block.ids
         columns: list[pa.Array[Any]] = [
             pa.array(ids, self._schema.field("id").type),
-            _lists(block.vectors),
+            _lists(block.vectors, self._dtype),
             pa.array(block.tokens, pa.int64()),
         ]
         if block.texts is not None:
             columns.append(pa.array(block.texts, pa.large_string()))
+        for name, values in block.extra.items():
+            if name in self._json:
+                values = [None if value is None else encode(value).decode() for value in values]
+            columns.append(_array(values, self._schema.field(name).type))
         return pa.Table.from_arrays(columns, schema=self._schema)
 
     def _part(self, number: int) -> Path:
@@ -199,11 +221,42 @@ class ParquetResult:
                 yield file, group
 
 
-def _lists(vectors: Vectors) -> pa.Array[Any]:
+def fields_of(columns: Mapping[str, Any]) -> list[pa.Field[Any]]:
+    """
+    The fields of other *columns*, each of an Arrow type, or of a kind of :mod:`embedbatch.jobs.columns`.
+
+    Raises :class:`ConfigurationError` for types that Parquet does not have.
+    """
+    fields = []
+    for name, kind in columns.items():
+        field: pa.Field[Any] = pa.field(name, _type_of(kind) if isinstance(kind, str) else kind)
+        try:
+            pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
+        except pa.ArrowException as error:
+            raise ConfigurationError(f"columns: {name!r} cannot be written to Parquet: {error}") from error
+        fields.append(field)
+    return fields
+
+
+def _type_of(kind: str) -> pa.DataType:
+    if kind.endswith("[]"):
+        return pa.list_(_type_of(kind.removesuffix("[]")))
+    return _TYPES[kind]
+
+
+def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
+    try:
+        return pa.array(values, kind)
+    except UnicodeEncodeError:
+        return pa.array(cleaned(values), kind)
+
+
+def _lists(vectors: Vectors, dtype: Dtype) -> pa.Array[Any]:
     """The rows of *vectors* as fixed-size lists, null where they are NaN."""
     rows, dimensions = vectors.shape
     if not dimensions:
-        return pa.nulls(rows, pa.list_(pa.float32(), 0))
+        return pa.nulls(rows, pa.list_(_NUMBERS[dtype], 0))
     # A vector is finite or the whole row is NaN: the first number tells.
     failed = pa.array(np.isnan(vectors[:, 0]))
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), dimensions, mask=failed)
+    numbers = pa.array(rounded(vectors, dtype).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(numbers, dimensions, mask=failed)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ...values import Id, Vectors
 from .origin import Origin
@@ -17,13 +17,14 @@ class Block:
     Rows of a result, as parallel columns.
 
     *vectors* is float32, shape (rows, dimensions); a document that failed is a row of NaN. *texts* is ``None``
-    unless they are kept, and holds ``None`` for what was no text.
+    unless they are kept, and holds ``None`` for what was no text. *extra* has other columns, by their names.
     """
 
     ids: Sequence[Id]
     vectors: Vectors
     tokens: Sequence[int | None]
     texts: Sequence[str | None] | None
+    extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 class DamagedPartsError(Exception):

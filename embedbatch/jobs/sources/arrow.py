@@ -19,8 +19,9 @@ class RowReader:
     """
     Turns the batches of a *schema* into rows, for *source*.
 
-    *path* is what errors name, *file* what ``Row.file`` is. *names* are the columns that batches need to have. Raises
-    :class:`SourceError` if they are not there, or are not what a text or an id can be.
+    *path* is what errors name, *file* what ``Row.file`` is. *names* are the columns that batches need to have, and
+    *schema* is that of ``Row.extra``. Raises :class:`SourceError` if they are not there, or are not what a text or an
+    id can be.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class RowReader:
             kind = schema.field(id_column).type
             if not (is_text(kind) or pa.types.is_integer(kind)):
                 raise SourceError(f"column {id_column!r}: expected texts or integers, got {kind}", path=path)
+        self.schema = pa.schema([(name, plain(schema.field(name).type)) for name in self.extra])
 
     def rows(
         self, batches: Iterable[pa.RecordBatch], position: int, line: int, offset: int
@@ -96,6 +98,23 @@ class RowReader:
         return [dict(zip(self.extra, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
+def plain(kind: pa.DataType) -> pa.DataType:
+    """The type of the :func:`values` of a column of this *kind*: one for all texts, and none for how they are kept."""
+    if pa.types.is_dictionary(kind):
+        return plain(kind.value_type)
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain(kind.storage_type)
+    return pa.large_string() if is_text(kind) else kind
+
+
+def united(schemas: Iterable[pa.Schema], path: str) -> pa.Schema:
+    """A schema with room for what all of *schemas* have room for. Raises :class:`SourceError` if there is none."""
+    try:
+        return pa.unify_schemas(list(schemas), promote_options="permissive")
+    except pa.ArrowException as error:
+        raise SourceError(f"its files have columns of one name and several types: {error}", path=path) from error
+
+
 def is_text(kind: pa.DataType) -> bool:
     """True if values of this type are texts."""
     if pa.types.is_dictionary(kind):
@@ -128,6 +147,8 @@ def values(column: Any, name: str, bad: dict[int, str]) -> list[Any]:
     """*column*, called *name*, as Python's values. What cannot be one is None, and why is in *bad*, by its row."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if isinstance(column.type, pa.BaseExtensionType):
+        column = column.storage
     try:
         found: list[Any] = column.to_pylist()
         return found

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ...errors import SourceError
-from .arrow import MAX_ROWS, PIECE, RowReader
+from .arrow import MAX_ROWS, PIECE, RowReader, united
 from .files import FileSource
 from .source import BEGINNING, Place, Row
 
@@ -31,23 +31,33 @@ class ParquetRows(FileSource):
     text_column: str
     id_column: str | None = None
 
+    def schema(self) -> pa.Schema:
+        schemas = []
+        for path in self.each_file():
+            with _opened(path) as file:
+                schemas.append(self._reader(path, file).schema)
+        return united(schemas, self.name)
+
     def rows(self, start: Place = BEGINNING) -> Iterator[Row]:
         position, before = start.position, 0
         for path in self.each_file():
             with _opened(path) as file:
                 skipped = min(max(0, start.offset - before), file.metadata.num_rows)
                 if skipped < file.metadata.num_rows or not skipped:
-                    reader = RowReader(
-                        self,
-                        file.schema_arrow,
-                        text_column=self.text_column,
-                        id_column=self.id_column,
-                        path=str(path),
-                        file=self.shown(path),
-                    )
+                    reader = self._reader(path, file)
                     batches = _batches(file, path, reader.names, skipped)
                     position = yield from reader.rows(batches, position, skipped + 1, before + skipped)
                 before += file.metadata.num_rows
+
+    def _reader(self, path: Path, file: pq.ParquetFile) -> RowReader:
+        return RowReader(
+            self,
+            file.schema_arrow,
+            text_column=self.text_column,
+            id_column=self.id_column,
+            path=str(path),
+            file=self.shown(path),
+        )
 
 
 @contextmanager

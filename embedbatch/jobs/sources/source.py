@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
@@ -13,6 +13,7 @@ import anyio.lowlevel
 
 from ...errors import ConfigurationError, SourceError
 from ...values import Id
+from ..columns import Kinds
 from ..identity import Fingerprint
 
 IdType: TypeAlias = Literal["int", "str"]
@@ -73,6 +74,17 @@ class Source(Protocol):
     def name(self) -> str:
         """What it is called in messages."""
 
+    @property
+    def columns(self) -> Columns:
+        """What was asked for of its other columns."""
+
+    def schema(self) -> Any:
+        """
+        The names and types of these columns, as a ``pyarrow.Schema``; ``None`` where the format has no types.
+
+        Raises :class:`SourceError` if there are none that fit all of its files.
+        """
+
     def rows(self, start: Place = BEGINNING) -> Iterator[Row]:
         """Its documents, in order, from *start* on. Raises :class:`SourceError` at the first that cannot be read."""
 
@@ -107,6 +119,10 @@ class RowSource(ABC):
     def rows(self, start: Place = BEGINNING) -> Iterator[Row]:
         """See :class:`Source`."""
 
+    def schema(self) -> Any:
+        """See :class:`Source`."""
+        return None
+
     def pass_over(self, error: SourceError) -> None:
         """Tell of a row that cannot be read. Raises *error* unless such rows are to be skipped."""
         if not self.skip_bad_rows:
@@ -121,11 +137,16 @@ class RowSource(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What a source holds. *id_type* is ``"int"`` if all ids are integers of 64 bits."""
+    """
+    What a source holds. *id_type* is ``"int"`` if all ids are integers of 64 bits.
+
+    *columns* are those that were asked for, and of what kind each is: see :mod:`embedbatch.jobs.columns`.
+    """
 
     documents: int
     bytes: int
     id_type: IdType
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 async def scan(source: Source, see: Callable[[Any], object] = lambda content: None) -> Scan:
@@ -137,16 +158,19 @@ async def scan(source: Source, see: Callable[[Any], object] = lambda content: No
     documents = nbytes = 0
     checkpoint = _SCAN_BYTES
     all_ints = True
+    kinds = Kinds(() if source.columns == "all" else source.columns)
     # In the loop, as the second reading is too: a line takes microseconds, a hop to a thread fifty of them.
     for row in source.rows():
         documents += 1
         nbytes += row.bytes
         all_ints = all_ints and isinstance(row.id, int) and row.id in _INT64
         see(row.content)
+        if row.extra:
+            kinds.add(row.extra)
         if nbytes >= checkpoint:
             checkpoint = nbytes + _SCAN_BYTES
             await anyio.lowlevel.checkpoint()
-    return Scan(documents, nbytes, "int" if all_ints else "str")
+    return Scan(documents, nbytes, "int" if all_ints else "str", kinds.columns)
 
 
 def no_column(column: str, columns: Iterable[str]) -> str:

@@ -78,13 +78,13 @@ def reading(path: Path) -> Iterator[None]:
         raise SourceError(f"cannot be read: {error.strerror or error}", path=str(path)) from error
 
 
-def import_zstandard() -> Any:
-    """The package zstandard. Raises :class:`ConfigurationError` where it is not installed."""
+def import_zstandard(whose: str = "source") -> Any:
+    """The package zstandard. Raises :class:`ConfigurationError` where it is not installed, about *whose* file it is."""
     try:
         return import_module("zstandard")
     except ImportError as error:
         raise ConfigurationError(
-            "source: a .zst file needs zstandard. Install it with: pip install zstandard"
+            f"{whose}: a .zst file needs zstandard. Install it with: pip install zstandard"
         ) from error
 
 

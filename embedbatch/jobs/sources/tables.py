@@ -43,6 +43,9 @@ class TableRows(RowSource):
         reader = self.reader(self.table.schema)
         yield from reader.rows(batches, start.position, start.offset + 1, start.offset)
 
+    def schema(self) -> pa.Schema:
+        return self.reader(self.table.schema).schema
+
     def reader(self, schema: pa.Schema) -> RowReader:
         """What makes rows of batches of this *schema*. Raises :class:`SourceError` where that cannot be done."""
         return RowReader(self, schema, text_column=self.text_column, id_column=self.id_column, path=self.name)

@@ -29,12 +29,16 @@ FormatName = Annotated[
     str | None, typer.Option("--format", metavar="jsonl|csv|tsv|txt|parquet", help="Where the name does not say it.")
 ]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Pass over rows that cannot be read.")]
-Destination = Annotated[Path, typer.Option("--output", "-o", metavar="DEST", help="A .parquet or .npy file.")]
+Destination = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DEST", help="A .parquet, .npy or .jsonl file, or a folder.")
+]
 Model = Annotated[str, typer.Option(help="The model. local is the embedded one: no key, no network.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Of the server. (default: OPENAI_BASE_URL, or OpenAI's)")]
 Dimensions = Annotated[int | None, typer.Option(help="Of the vectors. (default: the model's)")]
 TextColumn = Annotated[str, typer.Option(help="The column with the document.")]
 IdColumn = Annotated[str | None, typer.Option(help="The column with its id. (default: numbers from 0)")]
+Columns = Annotated[str | None, typer.Option(help="Write these columns too; all is all others.", metavar="NAME,NAME,…")]
+Dtype = Annotated[str, typer.Option(help="Of the numbers in .parquet and .npy.", metavar="float32|float16")]
 KeepText = Annotated[bool, typer.Option("--keep-text", help="Write the texts too.")]
 LongInput = Annotated[str, typer.Option(help="For documents above the model's limit.", metavar="split|truncate|error")]
 Empty = Annotated[str, typer.Option(help="For documents without text.", metavar="error|skip")]
@@ -48,7 +52,11 @@ NoDedupe = Annotated[bool, typer.Option("--no-dedupe", help="Send equal document
 CacheDirectory = Annotated[
     Path | None, typer.Option("--cache", metavar="DIR", help="Send only what no run before has sent.")
 ]
+CacheMaxBytes = Annotated[
+    int | None, typer.Option("--cache-max-bytes", help="That the cache may take. (default: 4 GB)", metavar="BYTES")
+]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over, whatever was done.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Send nothing: say what plan would say.")]
 NoTokens = Annotated[bool, typer.Option("--no-tokens", help="Do not count the tokens of each document.")]
 
 BatchSizes = Annotated[str, typer.Option(help="Inputs in a request, to try.", metavar="N,N,…")]
@@ -79,6 +87,8 @@ def run(
     text_column: TextColumn = "text",
     id_column: IdColumn = None,
     keep_text: KeepText = False,
+    columns: Columns = None,
+    dtype: Dtype = "float32",
     long_input: LongInput = "split",
     empty: Empty = "error",
     max_requests_per_minute: RequestsPerMinute = None,
@@ -92,11 +102,13 @@ def run(
     skip_bad_rows: SkipBadRows = False,
     no_dedupe: NoDedupe = False,
     cache: CacheDirectory = None,
+    cache_max_bytes: CacheMaxBytes = None,
     fresh: Fresh = False,
     report: Report = None,
     log_json: LogJson = None,
     price: UsdPerMillion = None,
     max_cost: MaxCost = None,
+    dry_run: DryRun = False,
 ) -> None:
     """
     Embed a corpus file: one vector for each document, in order. The same command again goes on where a run ended.
@@ -105,8 +117,9 @@ def run(
 
     Exit status: 0 all is embedded; 1 some documents failed; 2 nothing was sent; 3 the run stopped early; 130 Ctrl-C.
     """
-    with outcome():
-        from .running import Watch
+    with outcome(resumes=True):
+        from .planning import plan_run
+        from .running import Watch, open_cache, read_columns
         from .running import run as run_job
 
         limits = Limits(
@@ -115,27 +128,18 @@ def run(
             max_concurrent_requests=max_concurrent_requests,
             max_batch_inputs=max_batch_inputs,
         )
-        job = {
-            "text_column": text_column,
-            "id_column": id_column,
-            "keep_text": keep_text,
-            "max_spend_tokens": max_spend_tokens,
-            "on_outage": on_outage,
-            "format": format,
-            "skip_bad_rows": skip_bad_rows,
-            "dedupe": not no_dedupe,
-            "fresh": fresh,
-        }
-        options = {
-            "base_url": base_url,
-            "dimensions": dimensions,
-            "long_input": long_input,
-            "empty": empty,
-            "count_tokens": not no_tokens,
-            "limits": limits,
-        }
+        reading = {"format": format, "text_column": text_column, "id_column": id_column, "skip_bad_rows": skip_bad_rows}
+        writing = {"keep_text": keep_text, "columns": read_columns(columns), "dtype": dtype, "fresh": fresh}
+        sending = {"dedupe": not no_dedupe, "max_spend_tokens": max_spend_tokens, "on_outage": on_outage}
+        job = {**reading, **writing, **sending}
+        policy = {"long_input": long_input, "empty": empty, "count_tokens": not no_tokens}
+        options = {"base_url": base_url, "dimensions": dimensions, "limits": limits, **policy}
+        if dry_run:
+            plan_run(source, model, job=job, options=options, price=price)
+            return
         watch = Watch(report=report, log_json=log_json, price=price, max_cost=max_cost)
-        if not run_job(source, output, model, job=job, options=options, watch=watch, cache=cache):
+        vectors = open_cache(cache, cache_max_bytes)
+        if not run_job(source, output, model, job=job, options=options, watch=watch, cache=vectors):
             raise typer.Exit(DOCUMENTS_FAILED)
 
 

@@ -19,14 +19,18 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 @contextmanager
-def outcome() -> Iterator[None]:
-    """A block whose errors end the program, each with its status and a line on stderr instead of a traceback."""
+def outcome(*, resumes: bool = False) -> Iterator[None]:
+    """
+    A block whose errors end the program, each with its status and a line on stderr instead of a traceback.
+
+    *resumes* tells that the same command would go on where it was interrupted.
+    """
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             yield
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where it was", INTERRUPTED)
+        _fail("interrupted" + "; the same command goes on where it was" * resumes, INTERRUPTED)
     except RunStoppedError as error:
         _fail(_with_notes(error), INTERRUPTED if isinstance(error, RunInterruptedError) else STOPPED)
     except JournalError as error:

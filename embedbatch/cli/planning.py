@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -16,15 +17,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from .. import jobs
 from ..blocking import loop_options
 from ..errors import ConfigurationError
-from ..jobs.forecast import Forecast
-from ..jobs.plan import PlanProgress, embedder_without_key
-from ..jobs.plan import plan as forecast_of
+from ..jobs import Forecast, PlanProgress
+from ..jobs.planning import embedder_without_key
 from ..settings import Limits
 from ..version import VERSION
-from .running import check
+from .running import check, in_file
 from .searching import printable
+
+_SHARED = ("format", "text_column", "id_column", "skip_bad_rows", "dedupe")  # by jobs.plan and jobs.run
 
 
 def plan(
@@ -35,17 +38,28 @@ def plan(
         check(model, options)  # which says why not
     if json_file is not None and not json_file.parent.is_dir():
         raise ConfigurationError(f"--json: there is no directory {json_file.parent}")
-    forecast = anyio.run(partial(_plan, source, model, job, options), backend_options=loop_options())
+    with (
+        TemporaryDirectory(prefix="embedbatch-plan-") as folder,
+        in_file(source, Path(folder) / "stdin", job["format"]) as file,
+    ):
+        forecast = anyio.run(partial(_plan, file, model, job, options), backend_options=loop_options())
     show(forecast, source, options["limits"], Console(), skips_empty=options["empty"] == "skip")
     if json_file is not None:
         json_file.write_text(json.dumps(report(forecast, source), indent=2, allow_nan=False) + "\n")
         print(f"The numbers are in {json_file}")
 
 
+def plan_run(
+    source: Path, model: str, *, job: Mapping[str, Any], options: Mapping[str, Any], price: float | None
+) -> None:
+    """Plan what a run with the same *job* and *options* would do, and show it."""
+    plan(source, model, job={**{name: job[name] for name in _SHARED}, "price": price}, options=options, json_file=None)
+
+
 async def _plan(source: Path, model: str, job: Mapping[str, Any], options: Mapping[str, Any]) -> Forecast:
     async with embedder_without_key(model, **options) as embedder:
         with _progress_bar() as progress:
-            return await forecast_of(source, embedder, progress=progress, **job)
+            return await jobs.plan(source, embedder, progress=progress, **job)
 
 
 @contextmanager

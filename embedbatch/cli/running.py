@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import anyio
 
 from .. import jobs
 from ..blocking import loop_options
-from ..cache import Cache
+from ..cache import Cache, CacheStats
 from ..embedder import Embedder
 from ..errors import ConfigurationError, RunStoppedError
 from ..events import Event, Observe
@@ -49,20 +49,19 @@ def run(
     job: Mapping[str, Any],
     options: Mapping[str, Any],
     watch: Watch = Watch(),
-    cache: Path | None = None,
+    cache: Cache | None = None,
 ) -> bool:
     """
     Do a job and report it: *job* is for ``jobs.run``, *options* for ``Embedder``. True if no document failed.
 
-    *cache* is the directory of one.
+    *cache* is closed in the end.
     """
     check(model, options)
-    with _file_of(source, destination, job.get("format")) as file, ExitStack() as files:
-        if cache is not None:
-            job = {**job, "cache": files.enter_context(Cache(cache))}
-        task = partial(_run, file, destination, model, job, options, watch)
+    near = destination.with_name(f".{destination.name}.stdin")
+    with in_file(source, near, job.get("format")) as file, cache or nullcontext():
+        task = partial(_run, file, destination, model, {**job, "cache": cache}, options, watch)
         summary, cut = anyio.run(task, backend_options=loop_options())
-    print(describe(summary, model, cut))
+    print(describe(summary, model, cut, cache.stats if cache else None))
     return not summary.failures
 
 
@@ -119,15 +118,31 @@ async def _run(
     return summary, embedder.stats().cut
 
 
+def read_columns(names: str | None) -> Sequence[str] | Literal["all"]:
+    """The columns that *names* lists, with commas between them."""
+    if names is None:
+        return ()
+    return "all" if names == "all" else [name.strip() for name in names.split(",")]
+
+
+def open_cache(directory: Path | None, max_bytes: int | None) -> Cache | None:
+    """The cache in *directory*, if there is to be one."""
+    if directory is None:
+        if max_bytes is not None:
+            raise ConfigurationError("--cache-max-bytes: there is no --cache")
+        return None
+    return Cache(directory) if max_bytes is None else Cache(directory, max_bytes=max_bytes)
+
+
 @contextmanager
-def _file_of(source: Path, destination: Path, format: str | None) -> Iterator[Path]:
-    """*source*, or what comes from standard input, in a file beside *destination* that is gone afterwards."""
+def in_file(source: Path, near: Path, format: str | None) -> Iterator[Path]:
+    """*source*, or what comes from standard input, in a file named *near* and its format, which is gone afterwards."""
     if str(source) != "-":
         yield source
         return
     if format is None:
         raise ConfigurationError("what is in standard input is said with --format")
-    file = destination.with_name(f".{destination.name}.stdin.{format}")
+    file = near.with_name(f"{near.name}.{format}")
     try:
         spool(sys.stdin.buffer, file)
         yield file
@@ -179,8 +194,8 @@ def check(model: str, options: Mapping[str, Any]) -> None:
         )
 
 
-def describe(summary: jobs.Summary, model: str, cut: int) -> str:
-    """One line about a job, in which *cut* documents were longer than the model takes."""
+def describe(summary: jobs.Summary, model: str, cut: int, cached: CacheStats | None = None) -> str:
+    """One line about a job, in which *cut* documents were longer than the model takes. *cached* is of its last run."""
     whole = f"{summary.documents:,} documents"
     done = whole if summary.embedded == summary.documents else f"{summary.embedded:,} of {whole}"
     facts = [f"{summary.seconds:.1f} s"]
@@ -191,6 +206,8 @@ def describe(summary: jobs.Summary, model: str, cut: int) -> str:
     words = [f"{done} embedded with {model} into {summary.destination} ({', '.join(facts)})"]
     if summary.duplicates:
         words.append(f"{summary.duplicates:,} were equal to one before")
+    if cached is not None and cached.hits + cached.misses:
+        words.append(f"{cached.hits:,} inputs came from the cache, {cached.misses:,} were sent")
     if cut:
         words.append(f"{cut:,} were longer than the model takes")
     if summary.skipped:

@@ -10,18 +10,24 @@ appears under its name when it is complete, never before. What a reply brought i
 same call goes on where a run was interrupted, however that was.
 """
 
+from .forecast import Forecast
 from .nearest import Match, search
+from .planning import PlanProgress, plan, plan_blocking
 from .report import write_report
 from .runner import Progress, Summary, run, run_blocking
 from .sinks import Origin, read_origin
 from .timeline import Timeline
 
 __all__ = [
+    "Forecast",
     "Match",
     "Origin",
+    "PlanProgress",
     "Progress",
     "Summary",
     "Timeline",
+    "plan",
+    "plan_blocking",
     "read_origin",
     "run",
     "run_blocking",

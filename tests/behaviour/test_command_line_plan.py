@@ -17,8 +17,8 @@ from rich.console import Console
 from embedbatch import Limits
 from embedbatch.cli.planning import dollars, duration, show
 from embedbatch.errors import ConfigurationError
+from embedbatch.jobs import plan_blocking
 from embedbatch.jobs.forecast import Forecast
-from embedbatch.jobs.plan import plan_blocking
 from embedbatch.prices import Price
 
 from .commanding import call, names, start, write_corpus

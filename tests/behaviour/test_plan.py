@@ -13,7 +13,7 @@ import pytest
 
 from embedbatch import Embedder, Endpoint, Limits, jobs
 from embedbatch.errors import ConfigurationError, SourceError
-from embedbatch.jobs.plan import PlanProgress, plan
+from embedbatch.jobs import PlanProgress, plan
 from embedbatch.plan.tokens import cl100k_base
 from embedbatch.prices import Price
 from embedbatch.testing import ScriptedServer

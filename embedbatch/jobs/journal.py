@@ -26,18 +26,19 @@ from .disk import Disk, naming
 from .ledger import ChunkRow, Ledger, RowRun
 from .parts import Division
 from .rows import RowFile, digest
+from .segments import DIGEST_BYTES, Room, Segment
 
 SYNC_AFTER = 5.0  # seconds of what came in that a loss of power may take
 
-_DIGEST = 8  # bytes
-_SEGMENT, _CHUNKS = "segment-{:06}.rows", "chunks-{:06}.rows"
+_SEGMENT, _INPUTS, _CHUNKS = "segment-{:06}.rows", "inputs-{:06}.rows", "chunks-{:06}.rows"
 
 
 class Journal:
     """
     The vectors of the parts of one job that are not in the result yet, in *folder*.
 
-    *division* says what the parts are. *positions* says which document of the source stands at a position of the run,
+    *division* says what the parts are, and *room*, which is called with the size of the vectors, where they go if it is
+    not a segment for each part. *positions* says which document of the source stands at a position of the run,
     and *several* which of these have several chunks. *usage* tells what the run has used so far; *run* is its number in
     the ledger.
     """
@@ -50,6 +51,7 @@ class Journal:
         *,
         division: Division,
         dimensions: int | None,
+        room: Callable[[int], Room | None] = lambda dimensions: None,
         sync_after: float = SYNC_AFTER,
         in_thread: Callable[..., Awaitable[Any]] = anyio.to_thread.run_sync,
     ) -> None:
@@ -62,6 +64,7 @@ class Journal:
         self._folder = folder
         self._ledger = ledger
         self._division = division
+        self._room = room
         self._part_rows = division.part_rows
         self._sync_after = sync_after
         self._in_thread = in_thread
@@ -95,14 +98,15 @@ class Journal:
                 slot = self._chunks.get((part, place, number))
                 if slot is None:
                     continue
-                vector, input = np.split(self._chunk_file(part).read(slot, 1), [-_DIGEST], axis=1)
+                record = self._chunk_file(part).read(slot, 1)
+                is_known = record[:, -DIGEST_BYTES:].view("<i8")[0, 0] == digest(chunks.inputs[row])
+                vector = record[:, :-DIGEST_BYTES].view("<f4") if is_known else None
             elif part in self._durable and self._durable[part][place]:
-                vector, input = self._segment(part).read(place, 1), self._segment(part).read(place, 1, column=1)
+                vector = self._segment(part).known(place, digest(chunks.inputs[row]))
             else:
                 continue
-            # The source may have held another text when this vector came.
-            if input.view("<i8")[0, 0] == digest(chunks.inputs[row]):
-                known[row] = vector.view("<f4")[0]
+            if vector is not None:  # the source may have held another text when it came
+                known[row] = vector[0]
         return known
 
     async def put(self, batch: Batch, vectors: Vectors, /) -> None:
@@ -118,16 +122,28 @@ class Journal:
         """Take the *vector* of the document at that position of the run, which was made of those of its chunks."""
         self.several.discard(document)
         part, row = divmod(self.positions[document], self._part_rows)
-        self._segment(part).write(row, np.asarray(vector, "<f4"), np.zeros(1, "<i8"))
+        self._segment(part).write(row, vector[np.newaxis], np.zeros(1, np.int64))
 
     def vectors(self, part: int, rows: Sequence[int] | slice) -> Vectors:
         """The vectors of those *rows* of *part*, whatever they hold: float32, shape (rows, dimensions)."""
         segment = self._segment(part)
         if isinstance(rows, slice):
-            read = segment.read(rows.start, rows.stop - rows.start)
-        else:
-            read = np.concatenate([segment.read(row, 1) for row in rows])
-        return read.view("<f4").astype(np.float32, copy=False)
+            return segment.read(rows.start, rows.stop - rows.start)
+        return np.concatenate([segment.read(row, 1) for row in rows])
+
+    @property
+    def is_in_place(self) -> bool:
+        """True if the vectors are where the result has them, or is made of them."""
+        return self.dimensions is not None and self._room(self.dimensions) is not None
+
+    def overwrite(self, part: int, row: int, vectors: Vectors) -> None:
+        """Write *vectors* from *row* of *part* on that did not come from the endpoint."""
+        segment = self._segment(part)
+        segment.vectors.write(segment.first + row, vectors.astype("<f4", copy=False))
+
+    def digest(self, part: int) -> int:
+        """The digest of all vectors of *part*."""
+        return self._segment(part).digest(self._division.rows(part), self._width)
 
     def sync_part(self, part: int) -> None:
         """Return when what was put of *part* would survive a loss of power."""
@@ -148,7 +164,7 @@ class Journal:
         self._slots.pop(part, None)
         for key in [key for key in self._chunks if key[0] == part]:
             del self._chunks[key]
-        for name in (_SEGMENT.format(part), _CHUNKS.format(part)):
+        for name in (_SEGMENT.format(part), _INPUTS.format(part), _CHUNKS.format(part)):
             with self._lock:
                 file = self._files.pop(name, None)
             if file is not None:
@@ -167,7 +183,7 @@ class Journal:
         places = [self.positions.get(document, -1) for document in batch.documents]
         positions = np.array(places, np.int64)
         several = np.array([document in self.several for document in batch.documents], bool)
-        columns = (vectors.astype("<f4", copy=False), np.array([digest(wire) for wire in batch.inputs], "<i8"))
+        inputs = np.array([digest(wire) for wire in batch.inputs], np.int64)
         alone = np.flatnonzero(~several & (positions >= 0))
         rows: list[tuple[int, RowRun]] = []
         for run in _runs(positions[alone], self._part_rows):
@@ -176,10 +192,10 @@ class Journal:
             # Rows that follow each other, of documents that follow each other, need no copy.
             follow = picked[-1] - picked[0] < len(picked)
             block = slice(picked[0], picked[-1] + 1) if follow else picked
-            written = self._segment(part).write(first, *(column[block] for column in columns))
+            written = self._segment(part).write(first, vectors[block], inputs[block])
             rows.append((part, RowRun(first, len(picked), written)))
         chunks = [
-            self._put_chunk(places[at], batch.parts[at], *(column[at : at + 1] for column in columns))
+            self._put_chunk(places[at], batch.parts[at], vectors[at], inputs[at : at + 1])
             for at in np.flatnonzero(several & (positions >= 0)).tolist()
         ]
         self._ledger.note(rows, chunks, self.run, self.usage())
@@ -198,26 +214,26 @@ class Journal:
             )
 
     def _put_chunk(
-        self, position: int, number: int, vector: Vectors, input: npt.NDArray[np.int64]
+        self, position: int, number: int, vector: Vector, input: npt.NDArray[np.int64]
     ) -> tuple[int, ChunkRow]:
         part, row = divmod(position, self._part_rows)
         slot = self._slots.get(part, 0)
         self._slots[part] = slot + 1
-        record = np.concatenate([vector.view(np.uint8), input[:, np.newaxis].view(np.uint8)], axis=1)
-        return part, ChunkRow(row, number, slot, self._chunk_file(part).write(slot, record))
+        record = np.concatenate([vector.astype("<f4").view(np.uint8), input.astype("<i8").view(np.uint8)])
+        return part, ChunkRow(row, number, slot, digest(self._chunk_file(part).write(slot, record)))
 
     def _recover(self, part: int) -> int:
         durable = np.zeros(self._part_rows, bool)
         lost_rows: list[RowRun] = []
         for run in self._ledger.row_runs(part):
-            if self._segment(part).digest(run.first, run.rows) == run.digest:
+            if self._segment(part).is_whole(run.first, run.rows, run.digest):
                 durable[run.first : run.first + run.rows] = True
             else:
                 lost_rows.append(run)
         lost_chunks: list[ChunkRow] = []
         chunks = self._ledger.chunks(part)
         for chunk in chunks:
-            if self._chunk_file(part).digest(chunk.slot, 1) == chunk.digest:
+            if digest(self._chunk_file(part).read(chunk.slot, 1).reshape(-1).data) == chunk.digest:
                 self._chunks[part, chunk.row, chunk.number] = chunk.slot
             else:
                 lost_chunks.append(chunk)
@@ -228,18 +244,27 @@ class Journal:
             self._durable[part] = durable
         return int(durable.sum()) + len(chunks) - len(lost_chunks)
 
-    def _segment(self, part: int) -> RowFile:
-        """The vectors of *part*, and the digests of the inputs that they are of."""
-        return self._open(_SEGMENT.format(part), self._division.rows(part), (4 * (self.dimensions or 0), _DIGEST))
+    def _segment(self, part: int) -> Segment:
+        room = self._room(self.dimensions or 0)
+        inputs = self._open(_INPUTS.format(part), self._division.rows(part), DIGEST_BYTES)
+        if room is None:
+            return Segment(self._open(_SEGMENT.format(part), self._division.rows(part), self._width), 0, inputs)
+        vectors = self._open(room.path.name, self._division.documents, self._width, room.begin)
+        return Segment(vectors, self._division.first(part), inputs)
 
     def _chunk_file(self, part: int) -> RowFile:
-        """The same of chunks, of which nobody knows how many there will be: both in one column."""
-        return self._open(_CHUNKS.format(part), 0, (4 * (self.dimensions or 0) + _DIGEST,))
+        """The same of chunks, of which nobody knows how many there will be: both in one row."""
+        return self._open(_CHUNKS.format(part), 0, self._width + DIGEST_BYTES)
 
-    def _open(self, name: str, rows: int, widths: Sequence[int]) -> RowFile:
+    @property
+    def _width(self) -> int:
+        """The bytes of a vector."""
+        return 4 * (self.dimensions or 0)
+
+    def _open(self, name: str, rows: int, width: int, begin: int = 0) -> RowFile:
         with self._lock:
             if name not in self._files:
-                self._files[name] = RowFile(self._disk, self._folder / name, rows=rows, widths=widths)
+                self._files[name] = RowFile(self._disk, self._folder / name, rows=rows, width=width, begin=begin)
             return self._files[name]
 
 

@@ -16,12 +16,13 @@ from .journal import Journal
 from .ledger import CompletePart, FailureRow
 from .parts import EMBEDDED, FAILED, NO_TOKENS, OpenPart
 from .rows import RowFile, digest
+from .segments import DIGEST_BYTES
 from .sinks import Block, Sink
 from .sources import Row
 
 _BLOCK_BYTES = 16 * 2**20  # of vectors or texts: what is written, and read again, in one go
 _ORIGINALS = "originals.rows"
-_WHAT_IT_IS, _DIGEST = 16, 8  # bytes that are kept of an original beside its vector: state and tokens, and of all three
+_WHAT_IT_IS = 16  # bytes that are kept of an original beside its vector: its state and its tokens
 
 
 class PartWriter:
@@ -52,6 +53,7 @@ class PartWriter:
         self._originals: RowFile | None = None
         self._rows: Iterator[Row] = iter(())
         self._reached = -1  # the position that *rows* gives next
+        self._written: set[int] = set()  # the numbers of parts
 
     @property
     def sink(self) -> Sink:
@@ -65,17 +67,25 @@ class PartWriter:
         duplicates = self._job.duplicates.within(part.first, part.first + part.rows)
         numbers = {at - part.first: self._job.duplicates.number(original) for at, original in duplicates.items()}
         if self._journal.dimensions:
-            self._journal.sync_part(part.number)
             self._keep_originals(part)
             self._look_up(part, numbers)
-        digest = self.sink.write_part(part.number, self._blocks(part, numbers))
+            if self._journal.is_in_place:
+                self._fill(part, numbers)
+            self._journal.sync_part(part.number)
+        written = self.sink.write_part(part.number, self._blocks(part, numbers)) ^ self._digest(part.number)
+        self._written.add(part.number)
         if self._originals is not None:
             self._originals.sync()
         failures = self._failures(part, duplicates)
         self._job.check_source()  # until here the texts, and what stands beside the vectors, are those of this job
         embedded = int(np.count_nonzero(part.states == EMBEDDED))
-        self._job.ledger.complete(part.number, CompletePart(embedded, part.bytes, digest), failures)
+        self._job.ledger.complete(part.number, CompletePart(embedded, part.bytes, written), failures)
         self._journal.drop(part.number)
+
+    def damaged(self) -> list[int]:
+        """The parts that are complete, by the ledger, and not what was written. Whoever has just written one knows."""
+        complete = self._job.ledger.complete_parts()
+        return [number for number, part in complete.items() if not self._is_whole(number, part.digest)]
 
     def close(self) -> None:
         """Close the files."""
@@ -84,6 +94,27 @@ class PartWriter:
         if self._originals is not None:
             self._originals.close()
 
+    def _is_whole(self, number: int, known: int) -> bool:
+        if number in self._written:
+            return True
+        try:
+            return self.sink.digest(number) ^ self._digest(number) == known
+        except FileNotFoundError:
+            return False
+
+    def _digest(self, number: int) -> int:
+        """That of the vectors of a part, if they stay where they are."""
+        return self._journal.digest(number) if self._journal.is_in_place else 0
+
+    def _fill(self, part: OpenPart, numbers: dict[int, int]) -> None:
+        """Write the vectors of duplicates, and NaN for what has failed, to their places."""
+        nothing = np.full((1, self._journal.dimensions or 0), np.nan, np.float32)
+        for row in np.flatnonzero(part.states != EMBEDDED).tolist():
+            self._journal.overwrite(part.number, row, nothing)
+        for row, number in numbers.items():
+            if part.states[row] == EMBEDDED:
+                self._journal.overwrite(part.number, row, self._original(number)[2][np.newaxis])
+
     def _keep_originals(self, part: OpenPart) -> None:
         """Keep the vectors of documents that come again where they can be found."""
         originals = list(self._job.duplicates.originals_within(part.first, part.first + part.rows))
@@ -91,18 +122,17 @@ class PartWriter:
             return
         width = 4 * (self._journal.dimensions or 0)
         if self._originals is None:
-            count = len(self._job.duplicates.originals)
-            self._originals = RowFile(
-                self._job.disk, self._job.folder / _ORIGINALS, rows=count, widths=(width, _WHAT_IT_IS, _DIGEST)
-            )
+            path, count = self._job.folder / _ORIGINALS, len(self._job.duplicates.originals)
+            self._originals = RowFile(self._job.disk, path, rows=count, width=width + _WHAT_IT_IS + DIGEST_BYTES)
         step = max(1, _BLOCK_BYTES // max(1, width))
         for begin in range(0, len(originals), step):
             picked = originals[begin : begin + step]
             rows = np.array([position - part.first for position, _ in picked])
             vectors = self._journal.vectors(part.number, rows.tolist()).astype("<f4", copy=False)
             what = np.stack([part.states[rows].astype("<i8"), part.tokens[rows].astype("<i8")], axis=1)
-            digests = [digest(*record) for record in zip(vectors, what, strict=True)]
-            self._originals.write(picked[0][1], vectors, what, np.array(digests, "<i8"))
+            records = np.concatenate([vectors.view(np.uint8), what.view(np.uint8)], axis=1)
+            digests = np.array([[digest(record.data)] for record in records], "<i8")
+            self._originals.write(picked[0][1], np.concatenate([records, digests.view(np.uint8)], axis=1))
 
     def _look_up(self, part: OpenPart, numbers: dict[int, int]) -> None:
         """The states and tokens of duplicates are those of their originals."""
@@ -116,12 +146,13 @@ class PartWriter:
         Raises :class:`JournalError` if they are not what was written. The next run makes the original's part again.
         """
         assert self._originals is not None
-        vector, what, known = (self._originals.read(number, 1, column)[0] for column in range(3))
-        if digest(vector, what) != known.view("<i8")[0]:
+        record, known = np.split(self._originals.read(number, 1)[0], [-DIGEST_BYTES])
+        if digest(record.data) != known.view("<i8")[0]:
             position = int(self._job.duplicates.originals[number])
             self._job.ledger.reopen(position // self._job.division.part_rows)
             reason = f"the vector of document {position:,} is damaged. The next run makes its part of the result again"
             raise JournalError(reason, path=str(self._originals.path))
+        vector, what = np.split(record, [-_WHAT_IT_IS])
         state, tokens = what.view("<i8").tolist()
         return state, tokens, vector.view("<f4").astype(np.float32, copy=False)
 
@@ -132,7 +163,7 @@ class PartWriter:
             ids, texts, extra = self._read(part.first + begin, min(most, part.rows - begin))
             end = begin + len(ids)
             tokens = [None if count == NO_TOKENS else count for count in part.tokens[begin:end].tolist()]
-            vectors = self._vectors(part, begin, end, numbers)
+            vectors = None if self._journal.is_in_place else self._vectors(part, begin, end, numbers)
             yield Block(ids=ids, vectors=vectors, tokens=tokens, texts=texts, extra=extra)
             begin = end
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
-from collections.abc import Sequence
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,52 +22,45 @@ Bytes = npt.NDArray[np.uint8]
 
 class RowFile:
     """
-    *rows* rows in *path*, written and read by their number; each has columns of *widths* bytes.
+    Rows of *width* bytes in *path*, *begin* bytes from its beginning, written and read by their number.
 
-    A column's rows stand one behind the other, so that they are written and read as they are in memory. With a single
-    column there may be more rows than *rows*. What was written stays when the process ends; after a loss of power only
-    what was synced is certain.
+    There is room for *rows* from the first, and there may be more. What was written stays when the process ends; after
+    a loss of power only what was synced is certain.
     """
 
-    def __init__(self, disk: Disk, path: Path, *, rows: int, widths: Sequence[int]) -> None:
+    def __init__(self, disk: Disk, path: Path, *, rows: int, width: int, begin: int = 0) -> None:
         self.path = path
-        self._widths = tuple(widths)
-        self._begins = [rows * before for before in accumulate(self._widths, initial=0)]
+        self._width = width
+        self._begin = begin
         self._disk = disk
         self._is_dirty = False
         self._lock = threading.Lock()  # reading may go on in one thread while another writes
         self._file = disk.open(path)
         try:
-            disk.allocate(self._file, self._begins[-1])
+            disk.allocate(self._file, begin + rows * width)
         except BaseException:
             self._file.close()
             raise
 
-    def write(self, first: int, *columns: npt.NDArray[np.generic]) -> int:
-        """Write rows from row *first* on; return their digest. Any arrays are taken whose rows have the widths."""
-        blocks = [np.ascontiguousarray(column).reshape(-1).view(np.uint8).data for column in columns]
+    def write(self, first: int, rows: npt.NDArray[np.generic]) -> memoryview:
+        """Write *rows* from row *first* on; return their bytes. Any array is taken whose rows have the width."""
+        data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
         with self._lock:
-            for block, begin, width in zip(blocks, self._begins, self._widths, strict=False):
-                self._file.seek(begin + first * width)
-                self._file.write(block)
+            self._file.seek(self._begin + first * self._width)
+            self._file.write(data)
             self._file.flush()
             self._is_dirty = True
-        return digest(*blocks)
+        return data
 
-    def read(self, first: int, count: int, column: int = 0) -> Bytes:
-        """*count* rows of *column* from row *first* on. Rows behind the end of the file are zeros."""
-        width = self._widths[column]
-        rows = np.empty((count, width), np.uint8)
+    def read(self, first: int, count: int) -> Bytes:
+        """*count* rows from row *first* on. Rows behind the end of the file are zeros."""
+        rows = np.empty((count, self._width), np.uint8)
         data = rows.reshape(-1)
         with self._lock:
-            self._file.seek(self._begins[column] + first * width)
+            self._file.seek(self._begin + first * self._width)
             there = self._file.readinto(data.data)  # type: ignore[attr-defined]
         data[there:] = 0
         return rows
-
-    def digest(self, first: int, count: int) -> int:
-        """The digest of *count* rows from row *first* on, as :meth:`write` returned it."""
-        return digest(*(self.read(first, count, column).reshape(-1).data for column in range(len(self._widths))))
 
     def sync(self) -> None:
         """Return when what was written is on the disk."""
@@ -88,7 +79,7 @@ class Hashed(io.RawIOBase):
     """Writes to *file*, and knows the *digest* of what it has written: the same that :func:`digest_of` finds there."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+        self.file = file
         self._hasher = xxhash.xxh3_64()
 
     def writable(self) -> bool:
@@ -96,7 +87,7 @@ class Hashed(io.RawIOBase):
 
     def write(self, data: Any) -> int:
         self._hasher.update(data)
-        return self._file.write(data)
+        return self.file.write(data)
 
     @property
     def digest(self) -> int:

@@ -30,7 +30,8 @@ from .job import Job
 from .journal import Journal
 from .part_writer import PartWriter
 from .parts import rows_of_a_part
-from .sinks import DamagedPartsError, Sink, check_columns, check_destination, open_sink, origin_of
+from .segments import Room
+from .sinks import Sink, check_columns, check_destination, open_sink, origin_of, room_for
 from .sources import Columns, Format, Source, open_source, open_table
 from .work import Work
 
@@ -228,6 +229,7 @@ class _Task:
             job.ledger,
             division=job.division,
             dimensions=job.ledger.fact("dimensions"),
+            room=self._room,
         )
         self._writer = PartWriter(
             job,
@@ -244,8 +246,8 @@ class _Task:
         if job.ledger.fact("publishing") is None:
             with self._kept(started_at):
                 await self._embed(stop, options)
-            with naming(job.folder):
-                await anyio.to_thread.run_sync(self._assemble)
+                with naming(job.folder):
+                    await anyio.to_thread.run_sync(self._assemble)
         with naming(job.folder):
             await anyio.to_thread.run_sync(self._publish)
 
@@ -285,6 +287,12 @@ class _Task:
             self._journal.close()
             self._writer.close()
 
+    def _room(self, dimensions: int) -> Room | None:
+        job = self._job
+        return room_for(
+            job.folder, job.destination, division=job.division, dimensions=dimensions, dtype=self._shape.dtype
+        )
+
     def _open_sink(self, dimensions: int | None) -> Sink:
         job = self._job
         return open_sink(
@@ -302,15 +310,13 @@ class _Task:
     def _assemble(self) -> None:
         """Make the files of the result, under other names."""
         job = self._job
-        try:
-            files = self._writer.sink.assemble(
-                {number: part.digest for number, part in job.ledger.complete_parts().items()}
-            )
-        except DamagedPartsError as error:
-            for number in error.numbers:
-                job.ledger.reopen(number)
-            reason = f"{len(error.numbers):,} parts of the result are damaged. The next run makes them again"
-            raise JournalError(reason, path=str(error.path)) from error
+        damaged = self._writer.damaged()
+        for number in damaged:
+            job.ledger.reopen(number)
+        if damaged:
+            reason = f"{len(damaged):,} parts of the result are damaged. The next run makes them again"
+            raise JournalError(reason, path=str(job.folder))
+        files = self._writer.sink.assemble(list(job.ledger.complete_parts()))
         if job.ledger.count_failures()[0] or job.ledger.bad_rows():
             files.insert(0, (list_failures(job), _beside(job.destination, FAILURES)))
         job.disk.sync_directory(job.folder)

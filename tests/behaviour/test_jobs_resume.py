@@ -213,9 +213,9 @@ async def test_a_damaged_segment_costs_only_what_was_damaged(
     async with make_embedder(limits=Limits(max_batch_inputs=8, max_concurrent_requests=1)) as embedder:
         with pytest.raises(RunStoppedError):
             await jobs.run(source, target, embedder)
-    segment = tmp_path / "v.npy.journal" / "segment-000000.rows"
+    segment = tmp_path / "v.npy.journal" / "vectors.npy"
     data = bytearray(segment.read_bytes())
-    data[9 * 8 * 4] ^= 1
+    data[128 + 9 * 8 * 4] ^= 1
     segment.write_bytes(data)
     server.reply_when(lambda request: Scripted())
     server.received.clear()

@@ -16,7 +16,7 @@ from embedbatch.errors import ConfigurationError, SourceError
 from embedbatch.jobs import Match, Origin, read_origin, search
 from embedbatch.jobs.disk import Disk
 from embedbatch.jobs.parts import Division
-from embedbatch.jobs.sinks.formats import check_destination, open_result, open_sink
+from embedbatch.jobs.sinks.formats import check_destination, open_result, open_sink, room_for
 from embedbatch.jobs.sinks.result import Block
 from embedbatch.jobs.sources import IdType
 from embedbatch.values import Id
@@ -47,21 +47,28 @@ def write(
     division = Division(documents, part_rows or max(1, documents))
     keep_text = texts is not None
     sink = open_sink(Disk(), folder, path, origin, division=division, id_type=id_type, keep_text=keep_text, **options)
+    dtype = options.get("dtype", "float32")
+    room = room_for(folder, path, division=division, dimensions=dimensions or 0, dtype=dtype)
+    if room is not None:  # a job's journal has written them there
+        everything = np.concatenate([np.empty((0, dimensions or 0), "<f4"), *blocks])
+        room.path.write_bytes(b" " * room.begin + everything.tobytes())
 
     def make(blocks: list[Vectors], first: int) -> Iterator[Block]:
         for vectors in blocks:
             rows = range(first, first + len(vectors))
             yield Block(
                 ids=[row if ids is None else ids[row] for row in rows],
-                vectors=vectors,
+                vectors=vectors if room is None else None,
                 tokens=[None if np.isnan(vector).any() else row + 1 for row, vector in zip(rows, vectors, strict=True)],
                 texts=None if texts is None else [texts[row] for row in rows],
             )
             first += len(vectors)
 
     parts = [[block] for block in blocks] if part_rows else [blocks]
-    digests = {number: sink.write_part(number, make(part, division.first(number))) for number, part in enumerate(parts)}
-    for draft, final in sink.assemble(digests if documents else {}):
+    for number, part in enumerate(parts):
+        digest = sink.write_part(number, make(part, division.first(number)))
+        assert sink.digest(number) == digest
+    for draft, final in sink.assemble(range(len(parts)) if documents else ()):
         draft.replace(final)
 
 

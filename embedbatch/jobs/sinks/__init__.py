@@ -7,13 +7,12 @@ Destinations of jobs: what takes the parts of a result, and what reads a finishe
 
 from __future__ import annotations
 
-from .formats import check_columns, check_destination, open_result, open_sink, read_origin
+from .formats import check_columns, check_destination, open_result, open_sink, read_origin, room_for
 from .origin import Origin, origin_of
-from .result import Block, DamagedPartsError, Entry, Result, Sink
+from .result import Block, Entry, Result, Sink
 
 __all__ = [
     "Block",
-    "DamagedPartsError",
     "Entry",
     "Origin",
     "Result",
@@ -24,4 +23,5 @@ __all__ = [
     "open_sink",
     "origin_of",
     "read_origin",
+    "room_for",
 ]

@@ -13,6 +13,7 @@ from ..columns import check_names
 from ..disk import Disk
 from ..dtypes import Dtype, check_dtype
 from ..parts import Division
+from ..segments import Room
 from ..sources import IdType
 from ..sources.streams import import_zstandard
 from .origin import Origin
@@ -88,7 +89,6 @@ def open_sink(
                 folder,
                 destination,
                 origin,
-                parts=division.parts,
                 dimensions=origin.dimensions or 0,
                 id_type=id_type,
                 keep_text=keep_text,
@@ -104,6 +104,20 @@ def open_sink(
             from .jsonl import JsonlSink
 
             return JsonlSink(disk, folder, destination, origin)
+
+
+def room_for(folder: Path, destination: Path, *, division: Division, dimensions: int, dtype: Dtype) -> Room | None:
+    """Where vectors of that size stand from the first, if the sink for *destination* takes no others."""
+    match _format_of(destination):
+        case "parquet" if destination.suffix:
+            from .parquet import room_of as room_of_parquet
+
+            return room_of_parquet(folder)
+        case "npy" if dtype == "float32":
+            from .npy import room_of
+
+            return room_of(folder, documents=division.documents, dimensions=dimensions)
+    return None
 
 
 def open_result(destination: str | os.PathLike[str]) -> Result:

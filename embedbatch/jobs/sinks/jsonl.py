@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -26,7 +26,7 @@ from ..sources.streams import import_zstandard, open_bytes, reading
 from . import origin as origins
 from .origin import META, Origin, write_origin
 from .records import lines
-from .result import Block, DamagedPartsError, Entry
+from .result import Block, Entry
 
 _GZIP_LEVEL = 6
 _ROWS = 1024  # of a block that is read
@@ -56,17 +56,18 @@ class JsonlSink:
         path = self._part(number)
         with self._writing(path, self._packing if self._packing == ".gz" else "") as file:
             for block in blocks:
+                assert block.vectors is not None
                 for line in lines(block, _arrays(block.vectors)):
                     file.write(line)
         return self._digest(path)
 
-    def assemble(self, digests: Mapping[int, int]) -> list[tuple[Path, Path]]:
-        damaged = [number for number, digest in digests.items() if not self._is_whole(number, digest)]
-        if damaged:
-            raise DamagedPartsError(damaged, self._folder)
-        if not digests:
+    def digest(self, number: int) -> int:
+        return self._digest(self._part(number))
+
+    def assemble(self, numbers: Sequence[int]) -> list[tuple[Path, Path]]:
+        if not numbers:
             self.write_part(0, [])
-        parts = [self._part(number) for number in digests or (0,)]
+        parts = [self._part(number) for number in numbers or (0,)]
         whole = parts[0]
         if len(parts) > 1 or self._packing == ".zst":
             whole = self._folder / "result.jsonl"
@@ -76,12 +77,6 @@ class JsonlSink:
                         shutil.copyfileobj(part, file, _COPY)
         meta = write_origin(self._disk, self._folder, self._origin)
         return [(meta, self._destination.with_name(self._destination.name + META)), (whole, self._destination)]
-
-    def _is_whole(self, number: int, digest: int) -> bool:
-        try:
-            return self._digest(self._part(number)) == digest
-        except FileNotFoundError:
-            return False
 
     def _digest(self, path: Path) -> int:
         with self._disk.read(path) as file:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,19 +22,29 @@ from ...errors import SourceError
 from ...values import Vectors
 from ..disk import Disk, temporary_for
 from ..dtypes import Dtype, rounded
-from ..rows import Hashed, digest_of
+from ..rows import Hashed, digest, digest_of
+from ..segments import Room
 from . import origin as origins
 from .origin import META, Origin, write_origin
 from .records import lines
-from .result import Block, DamagedPartsError, Entry
+from .result import Block, Entry
 
 _IDS = ".ids.jsonl"
 _VECTORS = "vectors.npy"
 _BLOCK_BYTES = 16 * 2**20
 
 
+def room_of(folder: Path, *, documents: int, dimensions: int) -> Room:
+    """Where the vectors of a float32 result stand from the first."""
+    return Room(folder / _VECTORS, len(_header(documents, dimensions, "float32")))
+
+
 class NpySink:
-    """Writes the vectors of all parts into one file, each in its place, and the ids of each into a file of its own."""
+    """
+    The vectors of all parts are in one file, each in its place, and the ids of each part in a file of its own.
+
+    Blocks that have no vectors are those of a job whose journal writes them to their places: see :func:`room_of`.
+    """
 
     def __init__(
         self,
@@ -57,33 +67,43 @@ class NpySink:
         self._disk = disk
         self._folder = folder
         self._destination = destination
-        self._written: set[int] = set()  # parts, by this sink: whoever has just written one need not look at it again
+        self._is_in_place = dtype == "float32"
 
     def write_part(self, number: int, blocks: Iterable[Block]) -> int:
         temporary = temporary_for(self._ids(number))
         self._disk.remove(temporary)
-        with self._vectors() as whole, self._disk.open(temporary) as file:
-            whole.seek(self._offset(number))
-            vectors, ids = Hashed(whole), Hashed(file)
+        with contextlib.ExitStack() as files:
+            ids = Hashed(files.enter_context(self._disk.open(temporary)))
+            vectors = None if self._is_in_place else files.enter_context(self._vectors())
+            rows = Hashed(vectors or io.BytesIO())
+            if vectors is not None:
+                vectors.seek(self._offset(number))
             for block in blocks:
-                vectors.write(rounded(block.vectors, self._dtype).reshape(-1).view(np.uint8).data)
                 ids.write(b"".join(lines(block)))
-            self._disk.sync(whole)
-            self._disk.publish(file, temporary, self._ids(number))
-        self._written.add(number)
-        return vectors.digest ^ ids.digest
+                if block.vectors is not None:
+                    rows.write(rounded(block.vectors, self._dtype).reshape(-1).view(np.uint8).data)
+            if vectors is not None:
+                self._disk.sync(vectors)
+            self._disk.publish(ids.file, temporary, self._ids(number))
+        return ids.digest ^ rows.digest
 
-    def assemble(self, digests: Mapping[int, int]) -> list[tuple[Path, Path]]:
-        before = digests.keys() - self._written
-        damaged = [number for number in sorted(before) if not self._is_whole(number, digests[number])]
-        if damaged:
-            raise DamagedPartsError(damaged, self._folder)
+    def digest(self, number: int) -> int:
+        with self._disk.read(self._ids(number)) as ids:
+            of_ids = digest_of(ids)
+        if self._is_in_place:
+            return of_ids ^ digest(b"")
+        rows = min(self._part_rows, self._documents - number * self._part_rows)
+        with self._disk.read(self._folder / _VECTORS) as vectors:
+            vectors.seek(self._offset(number))
+            return of_ids ^ digest_of(vectors, rows * self._row_bytes)
+
+    def assemble(self, numbers: Sequence[int]) -> list[tuple[Path, Path]]:
         with self._vectors() as vectors:
             self._disk.sync(vectors)
         ids = self._folder / "ids.jsonl"
         self._disk.remove(ids)
         with self._disk.open(ids) as whole:
-            for number in digests:
+            for number in numbers:
                 with self._disk.read(self._ids(number)) as file:
                     shutil.copyfileobj(file, whole)
             self._disk.sync(whole)
@@ -106,19 +126,6 @@ class NpySink:
                 file.close()
             raise
         return file
-
-    def _is_whole(self, number: int, digest: int) -> bool:
-        try:
-            return self._digest(number) == digest
-        except FileNotFoundError:
-            return False
-
-    def _digest(self, number: int) -> int:
-        """A digest of both, the vectors and the ids of part *number*."""
-        rows = min(self._part_rows, self._documents - number * self._part_rows)
-        with self._disk.read(self._folder / _VECTORS) as vectors, self._disk.read(self._ids(number)) as ids:
-            vectors.seek(self._offset(number))
-            return digest_of(vectors, rows * self._row_bytes) ^ digest_of(ids)
 
     def _offset(self, number: int) -> int:
         return len(self._header) + number * self._part_rows * self._row_bytes

@@ -11,6 +11,7 @@ the document failed; ``tokens`` int64, null where they were not counted. The ori
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
@@ -25,10 +26,11 @@ from ..columns import JSON, cleaned, encode
 from ..disk import Disk, temporary_for
 from ..dtypes import Dtype, rounded
 from ..rows import Hashed, digest_of
+from ..segments import Room
 from ..sources import IdType
 from . import origin as origins
 from .origin import Origin
-from .result import Block, DamagedPartsError, Entry
+from .result import Block, Entry
 
 _METADATA = b"embedbatch"
 _NUMBERS: dict[Dtype, pa.DataType] = {"float32": pa.float32(), "float16": pa.float16()}
@@ -43,12 +45,18 @@ _TYPES: dict[str, pa.DataType] = {
 }
 
 
+def room_of(folder: Path) -> Room:
+    """Where the vectors of a job stand whose result is one file."""
+    return Room(folder / "vectors.rows")
+
+
 class ParquetSink:
     """
     Writes every part as a file in *folder*, each block as one row group.
 
-    Where *destination* has no suffix, it is a folder of these files. Otherwise the result has the row groups of all of
-    them; they are Arrow files then, unless there is but one: to write and to read Parquet takes four times as long.
+    Where *destination* has no suffix, it is a folder of these files. Otherwise they are Arrow files of all but the
+    vectors, which the journal writes to their :class:`Room`, and the result has a row group for each block of them:
+    to write a vector as Parquet, and to read it again, takes four times as long as to write it as it is.
     """
 
     def __init__(
@@ -58,7 +66,6 @@ class ParquetSink:
         destination: Path,
         origin: Origin,
         *,
-        parts: int,
         dimensions: int,
         id_type: IdType,
         keep_text: bool,
@@ -76,52 +83,44 @@ class ParquetSink:
         self._schema = pa.schema(fields, metadata={_METADATA: origins.encode(origin)})
         self._json = {name for name, kind in columns.items() if kind == JSON}
         self._dtype = dtype
+        self._dimensions = dimensions
         self._ids_are_texts = id_type == "str"
         self._disk = disk
         self._folder = folder
         self._parts = folder if destination.suffix else folder / "result"
-        self._parts_are_parquet = parts == 1 or not destination.suffix
-        self._written: set[int] = set()  # parts, by this sink: whoever has just written one need not look at it again
+        self._is_folder = not destination.suffix
         self._destination = destination
         disk.make_directory(self._parts)
 
     def write_part(self, number: int, blocks: Iterable[Block]) -> int:
-        written = self._write(self._part(number), map(self._table, blocks), as_parquet=self._parts_are_parquet)
-        self._written.add(number)
-        return written
+        return self._write(self._part(number), map(self._table, blocks), as_parquet=self._is_folder)
 
-    def assemble(self, digests: Mapping[int, int]) -> list[tuple[Path, Path]]:
-        before = digests.keys() - self._written
-        damaged = [number for number in sorted(before) if not self._is_whole(number, digests[number])]
-        if damaged:
-            raise DamagedPartsError(damaged, self._parts)
-        if not self._destination.suffix:
-            if not digests:
+    def digest(self, number: int) -> int:
+        with self._disk.read(self._part(number)) as file:
+            return digest_of(file)
+
+    def assemble(self, numbers: Sequence[int]) -> list[tuple[Path, Path]]:
+        if self._is_folder:
+            if not numbers:
                 self.write_part(0, [])
             self._disk.sync_directory(self._parts)
             return [(self._parts, self._destination)]
-        if self._parts_are_parquet and digests:
-            return [(self._part(0), self._destination)]
         whole = self._folder / "result.parquet"
-        self._write(whole, self._tables(digests), as_parquet=True)
+        self._write(whole, self._tables(numbers), as_parquet=True)
         return [(whole, self._destination)]
 
-    def _tables(self, numbers: Iterable[int]) -> Iterator[pa.Table]:
-        """What was written of the parts, one block at a time."""
-        for number in numbers:
-            with pa.memory_map(str(self._part(number))) as file, pa.ipc.open_file(file) as part:
-                for block in range(part.num_record_batches):
-                    yield pa.Table.from_batches([part.get_batch(block)])
-
-    def _is_whole(self, number: int, digest: int) -> bool:
-        try:
-            return self._digest(self._part(number)) == digest
-        except FileNotFoundError:
-            return False
-
-    def _digest(self, path: Path) -> int:
-        with self._disk.read(path) as file:
-            return digest_of(file)
+    def _tables(self, numbers: Sequence[int]) -> Iterator[pa.Table]:
+        """What was written of the parts, with their vectors, one block at a time."""
+        width = 4 * self._dimensions
+        with contextlib.ExitStack() as files:
+            room = files.enter_context(self._disk.read(room_of(self._folder).path)) if numbers and width else None
+            for number in numbers:
+                with self._disk.read(self._part(number)) as file, pa.ipc.open_file(cast("io.IOBase", file)) as part:
+                    for block in range(part.num_record_batches):
+                        table = pa.Table.from_batches([part.get_batch(block)])
+                        read = room.read(len(table) * width) if room else b""
+                        vectors = np.frombuffer(read, "<f4").reshape(len(table), self._dimensions)
+                        yield table.add_column(1, self._schema.field("vector"), _lists(vectors, self._dtype))
 
     def _write(self, target: Path, tables: Iterable[pa.Table], *, as_parquet: bool) -> int:
         """Write *tables* to *target*, which appears when it is complete; return the digest of the file."""
@@ -156,26 +155,28 @@ class ParquetSink:
 
     @contextlib.contextmanager
     def _arrow(self, file: Hashed) -> Iterator[Callable[[pa.Table], object]]:
-        with pa.ipc.new_file(file, self._schema) as writer:
+        with pa.ipc.new_file(file, self._schema.remove(1)) as writer:
             yield writer.write_table
 
     def _table(self, block: Block) -> pa.Table:
         ids = list(map(str, block.ids)) if self._ids_are_texts else block.ids
         columns: list[pa.Array[Any]] = [
             pa.array(ids, self._schema.field("id").type),
-            _lists(block.vectors, self._dtype),
             pa.array(block.tokens, pa.int64()),
         ]
+        if self._is_folder:
+            assert block.vectors is not None
+            columns.insert(1, _lists(block.vectors, self._dtype))
         if block.texts is not None:
             columns.append(pa.array(block.texts, pa.large_string()))
         for name, values in block.extra.items():
             if name in self._json:
                 values = [None if value is None else encode(value).decode() for value in values]
             columns.append(_array(values, self._schema.field(name).type))
-        return pa.Table.from_arrays(columns, schema=self._schema)
+        return pa.Table.from_arrays(columns, schema=self._schema if self._is_folder else self._schema.remove(1))
 
     def _part(self, number: int) -> Path:
-        return self._parts / f"part-{number:06}.{'parquet' if self._parts_are_parquet else 'arrow'}"
+        return self._parts / f"part-{number:06}.{'parquet' if self._is_folder else 'arrow'}"
 
 
 class ParquetResult:

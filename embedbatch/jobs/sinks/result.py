@@ -16,24 +16,16 @@ class Block:
     """
     Rows of a result, as parallel columns.
 
-    *vectors* is float32, shape (rows, dimensions); a document that failed is a row of NaN. *texts* is ``None``
+    *vectors* is float32, shape (rows, dimensions), and a document that failed is a row of NaN; it is ``None`` where the
+    vectors are in their :class:`~embedbatch.jobs.segments.Room` already. *texts* is ``None``
     unless they are kept, and holds ``None`` for what was no text. *extra* has other columns, by their names.
     """
 
     ids: Sequence[Id]
-    vectors: Vectors
+    vectors: Vectors | None
     tokens: Sequence[int | None]
     texts: Sequence[str | None] | None
     extra: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-
-
-class DamagedPartsError(Exception):
-    """The parts of these *numbers*, in *path*, are not what was written."""
-
-    def __init__(self, numbers: Sequence[int], path: Path) -> None:
-        super().__init__(f"{path}: {len(numbers):,} parts are damaged")
-        self.numbers = numbers
-        self.path = path
 
 
 class Sink(Protocol):
@@ -46,11 +38,13 @@ class Sink(Protocol):
         When it returns they would survive a loss of power. A part may be written again, with the same rows.
         """
 
-    def assemble(self, digests: Mapping[int, int]) -> list[tuple[Path, Path]]:
-        """
-        Make the result of all parts: what there is under another name, and the name that each is to have.
+    def digest(self, number: int) -> int:
+        """The digest of what is there of part *number*. Raises ``FileNotFoundError`` if there is nothing."""
 
-        The destination itself is the last. Raises :class:`DamagedPartsError` for parts that have not their digest.
+    def assemble(self, numbers: Sequence[int]) -> list[tuple[Path, Path]]:
+        """
+        Make the result of all parts, which have these *numbers*: what there is under another name, and the name that
+        each is to have. The destination itself is the last.
         """
 
 

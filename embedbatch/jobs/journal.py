@@ -114,9 +114,13 @@ class Journal:
         # In a thread: where the page cache is full, a write is as slow as the disk. And it is waited for also when the
         # run is cancelled: what was paid for is kept.
         with anyio.CancelScope(shield=True):
-            async with self._one_at_a_time:
-                with naming(self._folder):
-                    await self._in_thread(partial(self._put, batch, vectors, now))
+            with naming(self._folder):
+                async with self._one_at_a_time:
+                    await self._in_thread(partial(self._put, batch, vectors))
+                if now - self._synced_at >= self._sync_after:
+                    is_first, self._synced_at = self._synced_at == -math.inf, now
+                    if not is_first:
+                        await self._in_thread(self.sync)  # the others go on meanwhile
 
     def pooled(self, document: int, vector: Vector) -> None:
         """Take the *vector* of the document at that position of the run, which was made of those of its chunks."""
@@ -177,7 +181,7 @@ class Journal:
             file.close()
         self._files.clear()
 
-    def _put(self, batch: Batch, vectors: Vectors, now: float) -> None:
+    def _put(self, batch: Batch, vectors: Vectors) -> None:
         self._check_dimensions(vectors)
         # A document that has failed meanwhile, with another of its chunks, has no place any more.
         places = [self.positions.get(document, -1) for document in batch.documents]
@@ -199,10 +203,6 @@ class Journal:
             for at in np.flatnonzero(several & (positions >= 0)).tolist()
         ]
         self._ledger.note(rows, chunks, self.run, self.usage())
-        if now - self._synced_at >= self._sync_after:
-            if self._synced_at > -math.inf:
-                self.sync()
-            self._synced_at = now
 
     def _check_dimensions(self, vectors: Vectors) -> None:
         if self.dimensions is None:

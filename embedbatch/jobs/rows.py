@@ -63,11 +63,16 @@ class RowFile:
         return rows
 
     def sync(self) -> None:
-        """Return when what was written is on the disk."""
+        """Return when what was written is on the disk. Writing goes on meanwhile."""
         with self._lock:
-            if self._is_dirty and not self._file.closed:
-                self._disk.sync(self._file)
-                self._is_dirty = False
+            if not self._is_dirty or self._file.closed:
+                return
+            self._is_dirty = False
+        try:
+            self._disk.sync(self._file)
+        except BaseException:
+            self._is_dirty = True
+            raise
 
     def close(self) -> None:
         """Close the file, whatever a failed write has left to be written."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -16,7 +16,7 @@ from ..embedder import Embedder
 from ..errors import InputError, NotAttemptedError, RequestRefusedError, SourceError, VectorRangeError
 from ..results import Results
 from ..tasks import task_group
-from ..values import Document, Failure, Usage
+from ..values import Document, Failure, Id, Usage
 from .columns import writable
 from .disk import naming
 from .dtypes import Dtype, rows_that_fit
@@ -28,6 +28,11 @@ from .parts import EMBEDDED, FAILED, OpenPart
 from .sources import Row
 
 _FAILURES = 64  # that are noted together
+
+
+# A plain tuple of plain values, and no Row: the garbage collector would look at each of those again and again.
+_Place: TypeAlias = "tuple[Id, int, int, str | None]"
+"""Of a document on its way: its id, and the line, the bytes and the file of its row."""
 
 
 class Work:
@@ -53,8 +58,7 @@ class Work:
         self._writer = writer
         self._dtype = dtype
         self._tell = tell
-        # What is on its way, its part and its position: bounded by the embedder's window, as what it holds is.
-        self._awaited: deque[tuple[Row, OpenPart, int]] = deque()
+        self._awaited: deque[_Place] = deque()  # of what is on its way: bounded by the embedder's window
         self._taken = 0  # of them, by this run
         self._open: deque[OpenPart] = deque()
         self._failures: list[FailureRow] = []
@@ -119,11 +123,11 @@ class Work:
                     self._job.ledger.mark(number, Mark(row.line, row.offset))
                 if position in settled:
                     part.states[position - first] = FAILED  # what a duplicate is is found out when the part is written
-                    self._count(row)
+                    self._count(row.bytes)
                     continue
                 part.awaited += 1
                 positions[in_run] = position
-                self._awaited.append((row, part, position))
+                self._awaited.append((row.id, row.line, row.bytes, row.file))
                 in_run += 1
                 yield Document(row.content, row.id)
             part.is_read = True
@@ -137,28 +141,33 @@ class Work:
 
     def _take(self, block: Block) -> None:
         """Note what became of the next documents."""
+        if not block.documents:
+            return
         self._pool(block)
         failures = {failure.position: failure for failure in block.failures}
         tokens = iter(block.tokens)
-        positions = self._journal.positions
         narrow = self._that_do_not_fit(block)
+        parts = iter(self._open)  # those that are handed on before were ready
+        part = next(parts)
         for in_run in range(self._taken, self._taken + block.documents):
-            row, part, position = self._awaited.popleft()
-            del positions[in_run]
+            id, line, nbytes, file = self._awaited.popleft()
+            position = self._journal.positions.pop(in_run)
+            while position >= part.first + part.rows:
+                part = next(parts)
             failure = failures.get(in_run)
             counted = None if failure else next(tokens)
             if in_run in narrow:
                 error = VectorRangeError(f"its vector has numbers that {self._dtype} has no room for")
-                failure = Failure(row.id, position, error, attempts=1)
+                failure = Failure(id, position, error, attempts=1)
             if failure is None:
                 part.take(position - part.first, EMBEDDED, counted)
                 self.embedded += 1
-                self._count(row)
+                self._count(nbytes)
             elif not isinstance(failure.error, NotAttemptedError):
                 part.take(position - part.first, FAILED, None)
-                self._failures.append(failure_row(position, row, failure))
+                self._failures.append(_failure_row(position, id, line, file, failure))
                 self.failures += not failure.skipped
-                self._count(row)
+                self._count(nbytes)
         self._taken += block.documents
         if len(self._failures) >= _FAILURES:
             self._note_failures()
@@ -182,9 +191,9 @@ class Work:
                 for document in several:
                     self._journal.pooled(document, vectors[document])
 
-    def _count(self, row: Row) -> None:
+    def _count(self, nbytes: int) -> None:
         self.documents += 1
-        self.bytes += row.bytes
+        self.bytes += nbytes
 
     def _note_failures(self) -> None:
         failures, self._failures = self._failures, []
@@ -213,16 +222,16 @@ async def _stop(stop: anyio.Event, results: Results) -> None:
     results.stop()
 
 
-def failure_row(position: int, row: Row, failure: Failure) -> FailureRow:
+def _failure_row(position: int, id: Id, line: int, file: str | None, failure: Failure) -> FailureRow:
     """What the ledger keeps of a *failure*."""
     return FailureRow(
         position=position,
-        line=row.line,
-        id=row.id,
+        line=line,
+        id=id,
         error=type(failure.error).__name__,
         reason=writable(str(failure.error)),
         attempts=failure.attempts,
         is_skipped=failure.skipped,
-        is_final=isinstance(failure.error, InputError | RequestRefusedError | VectorRangeError),
-        file=row.file,
+        is_final=isinstance(failure.error, InputError | RequestRefusedError),
+        file=file,
     )

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
+from embedbatch.cli.outcome import outcome
 from embedbatch.testing import ScriptedServer
 
 from ..contract.loopback import serve_in_a_thread
@@ -70,6 +72,57 @@ def test_a_cost_needs_a_price_and_ends_the_run(tmp_path: Path) -> None:
     assert "of 200 documents are done" in stopped.stderr
     assert done.exit_code == 0
     assert len(np.load(target)) == 200
+
+
+def test_a_result_holds_what_is_asked_for(tmp_path: Path) -> None:
+    """Other columns by their names, or all; numbers of 16 bits; JSON lines. What cannot be is said in a line."""
+    source = tmp_path / "c.jsonl"
+    source.write_text('{"text": "a b", "title": "A", "lang": "en", "n": 1}\n')
+    run = ["run", source, "--model", "local", "--id-column", "title", "-o"]
+
+    some = call(*run, tmp_path / "v.npy", "--columns", "lang, n", "--dtype", "float16")
+    everything = call(*run, tmp_path / "v.jsonl", "--columns", "all", "--no-tokens")
+    missing = call(*run, tmp_path / "w.npy", "--columns", "language")
+    other = call(*run, tmp_path / "w.npy", "--dtype", "float64")
+
+    assert (some.exit_code, everything.exit_code, missing.exit_code, other.exit_code) == (0, 0, 2, 2)
+    assert np.load(tmp_path / "v.npy").dtype == np.float16
+    assert json.loads((tmp_path / "v.npy.ids.jsonl").read_text()) == {"id": "A", "tokens": 2, "lang": "en", "n": 1}
+    row = json.loads((tmp_path / "v.jsonl").read_text())
+    assert list(row) == ["id", "embedding", "tokens", "lang", "n"]
+    assert "no column 'language'; the columns are 'text', 'title', 'lang', 'n'" in missing.stderr
+    assert "dtype: expected one of float32, float16, got 'float64'" in other.stderr
+    found = call("search", tmp_path / "v.jsonl", "a b")
+    assert (found.exit_code, found.stdout.split()) == (0, ["1", "1.000", "A"])
+
+
+def test_the_summary_says_what_the_cache_did(tmp_path: Path) -> None:
+    """How many inputs came from it, and how many were sent; nothing, where a job was finished before."""
+    source = write_corpus(tmp_path / "c.txt", ["a b", "c d", "e f"])
+    more = write_corpus(tmp_path / "d.txt", ["a b", "c d", "g h"])
+    cached = ["--model", "local", "--cache", tmp_path / "cache", "--cache-max-bytes", "2000000"]
+
+    first = call("run", source, "-o", tmp_path / "v.npy", *cached)
+    second = call("run", more, "-o", tmp_path / "w.npy", *cached)
+    again = call("run", more, "-o", tmp_path / "w.npy", *cached)
+    small = call("run", more, "-o", tmp_path / "x.npy", *cached[:-1], "5")
+    alone = call("run", more, "-o", tmp_path / "x.npy", "--cache-max-bytes", "2000000")
+
+    assert "; 0 inputs came from the cache, 3 were sent" in first.stdout
+    assert "; 2 inputs came from the cache, 1 were sent" in second.stdout
+    assert "cache" not in again.stdout.replace(str(tmp_path), "")
+    assert (small.exit_code, alone.exit_code) == (2, 2)
+    assert "max_bytes: expected an int of at least 1,000,000, got 5" in small.stderr
+    assert "--cache-max-bytes: there is no --cache" in alone.stderr
+
+
+def test_ctrl_c_promises_only_what_is_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """A run goes on where it was; a plan, a search and a sweep do not."""
+    for resumes, words in [(True, "; the same command goes on where it was"), (False, "")]:
+        with pytest.raises(typer.Exit) as caught, outcome(resumes=resumes):
+            raise KeyboardInterrupt
+        assert caught.value.exit_code == 130
+        assert capsys.readouterr().err == f"embedbatch: interrupted{words}\n"
 
 
 @pytest.mark.slow

@@ -140,6 +140,37 @@ def test_a_source_is_read_as_it_is_said_to_be(tmp_path: Path) -> None:
     assert ["bad", "rows", "1", "could", "not", "be", "read"] in rows
 
 
+def test_standard_input_is_planned(tmp_path: Path) -> None:
+    """Under its own name, with the format that is said; nothing is left of it."""
+    for flags, words in [(["--format", "txt"], ["documents", "2"]), ([], ["said", "with", "--format"])]:
+        process = start(
+            "plan",
+            "-",
+            *flags,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+        )
+        stdout, stderr = process.communicate("one two\nthree\n", timeout=60)
+
+        assert process.returncode == (0 if flags else 2), stderr
+        assert " ".join(words) in " ".join((stdout + stderr).split())
+        assert names(tmp_path) == set()
+        assert not flags or stdout.startswith("- with text-embedding-3-small at")
+
+
+def test_a_dry_run_is_a_plan(tmp_path: Path) -> None:
+    """The same words for the same flags; nothing is written, and no key is needed."""
+    source = write_corpus(tmp_path / "corpus.jsonl", TEXTS)
+    flags = [source, "--id-column", "key", "--max-tokens-per-minute", "60000", "--no-dedupe", "--price", "3"]
+
+    dry = call("run", *flags, "-o", tmp_path / "v.parquet", "--dry-run")
+    plan = call("plan", *flags)
+
+    assert (dry.exit_code, dry.stdout, dry.stderr) == (0, plan.stdout, "")
+    assert names(tmp_path) == {"corpus.jsonl"}
+
+
 def test_the_numbers_are_written(tmp_path: Path) -> None:
     """JSON with everything that the table has, unrounded; what is not known is null."""
     source = write_corpus(tmp_path / "corpus.jsonl", TEXTS)

@@ -4,10 +4,10 @@ A corpus in a file, vectors out to a file.
     async with Embedder("text-embedding-3-small", count_tokens=True) as embedder:
         summary = await jobs.run("corpus.jsonl", "vectors.parquet", embedder)
 
-Sources are ``.jsonl`` (an object per line) and ``.txt`` (a document per line), destinations ``.parquet`` and
-``.npy``. Files are streamed: what is in memory is the embedder's window and one block of the output. A result
-appears under its name when it is complete, never before. What a reply brought is kept in a journal beside it, so the
-same call goes on where a run was interrupted, however that was.
+Sources are files of JSON lines, CSV, Parquet and text, and tables in memory; destinations Parquet, ``.npy`` and JSON
+lines. Files are streamed: what is in memory is the embedder's window and one block of the output. A result appears
+under its name when it is complete, never before. What a reply brought is kept in a journal beside it, so the same call
+goes on where a run was interrupted, however that was. :func:`plan` says beforehand what a job will send and cost.
 """
 
 from .forecast import Forecast

@@ -28,7 +28,7 @@ from .origin import META, Origin, write_origin
 from .records import lines
 from .result import Block, Entry
 
-_GZIP_LEVEL = 6
+_GZIP_LEVEL = 1  # of digits that hold no pattern, level 6 makes 12 % less in six times the time
 _ROWS = 1024  # of a block that is read
 _COPY = 2**20
 

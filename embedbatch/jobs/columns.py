@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import reduce
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ _LIST = "[]"  # behind the kind of what is in it
 _EXACT = range(-(2**53), 2**53 + 1)  # integers that a float of 64 bits can be
 _INT64 = range(-(2**63), 2**63)
 _WIDER = {frozenset({"int", "long"}): "long", frozenset({"int", "float"}): "float"}
+_KINDS: dict[type, str] = {type(None): "null", bool: "bool", float: "float", str: "text"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -34,7 +36,7 @@ class Kinds:
     def add(self, row: Mapping[str, Any]) -> None:
         """Take in the columns of another *row*."""
         for name, value in row.items():
-            kind, known = kind_of(value), self.columns.get(name)
+            kind, known = _KINDS.get(type(value)) or kind_of(value), self.columns.get(name)
             if known is None:
                 check_names((name,), taken=())
             if kind != known:
@@ -44,20 +46,12 @@ class Kinds:
 def kind_of(value: Any) -> str:
     """Of what kind *value* is: null, bool, int, long, float, text, json; or one of these with ``[]`` for each list."""
     match value:
-        case None:
-            return "null"
-        case bool():
-            return "bool"
+        case None | bool() | float() | str():
+            return _KINDS[type(value)]
         case int():
             return "int" if value in _EXACT else "long" if value in _INT64 else JSON
-        case float():
-            return "float"
-        case str():
-            return "text"
         case list():
-            inner = "null"
-            for each in value:
-                inner = joined(inner, kind_of(each))
+            inner = reduce(joined, {_KINDS.get(type(each)) or kind_of(each) for each in value}, "null")
             return JSON if inner == JSON else inner + _LIST
         case _:
             return JSON

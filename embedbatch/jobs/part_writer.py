@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -194,7 +194,7 @@ class PartWriter:
             size += len(texts[-1] or "") if self._keeps_text else 0
             for name, values in extra.items():
                 values.append(value := row.extra.get(name))
-                size += len(value) if isinstance(value, Sized) else 0
+                size += _weight(value)
             if size >= _BLOCK_BYTES:
                 break
         self._reached = first + len(ids)
@@ -211,3 +211,16 @@ class PartWriter:
                 original = next(self._job.ledger.failures(duplicates[position], duplicates[position] + 1))
                 failures.append(original._replace(position=position, line=row.line, id=row.id, file=row.file))
         return failures
+
+
+def _weight(value: Any) -> int:
+    """Roughly the bytes that *value* takes; of a list by the first that is in it."""
+    match value:
+        case str() | bytes():
+            return 32 + len(value)
+        case list() if value:
+            return len(value) * _weight(value[0])
+        case dict():
+            return sum(map(_weight, value.values()))
+        case _:
+            return 32

@@ -79,9 +79,11 @@ class RowReader:
         return position
 
     def _pieces(self, batch: pa.RecordBatch) -> Iterator[tuple[pa.RecordBatch, list[int]]]:
-        """*batch* in pieces whose texts fit the memory, with the bytes of each text."""
+        """*batch* in pieces that fit the memory, with the bytes of each text."""
         sizes: list[int] = lengths(batch.column(self._text)).fill_null(0).to_pylist()
-        step = max(1, min(len(sizes), len(sizes) * PIECE // max(1, sum(sizes))))
+        extra = (batch.column(name) for name in self.extra)
+        nbytes = sum(sizes) + sum(each.nbytes for each in extra if not pa.types.is_dictionary(each.type))
+        step = max(1, min(len(sizes), len(sizes) * PIECE // max(1, nbytes)))
         for first in range(0, len(sizes), step):
             yield batch.slice(first, step), sizes[first : first + step]
 

@@ -140,7 +140,8 @@ class Scan:
     """
     What a source holds. *id_type* is ``"int"`` if all ids are integers of 64 bits.
 
-    *columns* are those that were asked for, and of what kind each is: see :mod:`embedbatch.jobs.columns`.
+    *columns* are those that were asked for, and of what kind each is where the format has no types: see
+    :mod:`embedbatch.jobs.columns`.
     """
 
     documents: int
@@ -158,6 +159,7 @@ async def scan(source: Source, see: Callable[[Any], object] = lambda content: No
     documents = nbytes = 0
     checkpoint = _SCAN_BYTES
     all_ints = True
+    schema = source.schema() if source.columns else None
     kinds = Kinds(() if source.columns == "all" else source.columns)
     # In the loop, as the second reading is too: a line takes microseconds, a hop to a thread fifty of them.
     for row in source.rows():
@@ -165,7 +167,7 @@ async def scan(source: Source, see: Callable[[Any], object] = lambda content: No
         nbytes += row.bytes
         all_ints = all_ints and isinstance(row.id, int) and row.id in _INT64
         see(row.content)
-        if row.extra:
+        if row.extra and schema is None:
             kinds.add(row.extra)
         if nbytes >= checkpoint:
             checkpoint = nbytes + _SCAN_BYTES

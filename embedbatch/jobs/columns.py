@@ -20,6 +20,7 @@ JSON = "json"
 """The kind of values that only JSON has room for: objects, lists of them, integers of more than 64 bits, a mixture."""
 
 _LIST = "[]"  # behind the kind of what is in it
+_DEEPEST = 4  # lists within lists that have a type of their own
 _EXACT = range(-(2**53), 2**53 + 1)  # integers that a float of 64 bits can be
 _INT64 = range(-(2**63), 2**63)
 _WIDER = {frozenset({"int", "long"}): "long", frozenset({"int", "float"}): "float"}
@@ -36,7 +37,11 @@ class Kinds:
     def add(self, row: Mapping[str, Any]) -> None:
         """Take in the columns of another *row*."""
         for name, value in row.items():
-            kind, known = _KINDS.get(type(value)) or kind_of(value), self.columns.get(name)
+            known = self.columns.get(name)
+            try:
+                kind = _KINDS.get(type(value)) or kind_of(value)
+            except RecursionError:
+                kind = JSON
             if known is None:
                 check_names((name,), taken=())
             if kind != known:
@@ -52,7 +57,7 @@ def kind_of(value: Any) -> str:
             return "int" if value in _EXACT else "long" if value in _INT64 else JSON
         case list():
             inner = reduce(joined, {_KINDS.get(type(each)) or kind_of(each) for each in value}, "null")
-            return JSON if inner == JSON else inner + _LIST
+            return JSON if inner == JSON or inner.count(_LIST) >= _DEEPEST else inner + _LIST
         case _:
             return JSON
 

@@ -38,6 +38,8 @@ KINDS = st.sampled_from(["null", "bool", "int", "long", "float", "text", JSON, "
         ([[], None], "null[]"),
         ([[], [1], [None, 0.5]], "float[]"),
         ([[["a"]], [[]]], "text[][]"),
+        ([[[[[1]]]]], "int[][][][]"),
+        ([[[[[[1]]]]]], JSON),
         ([["a", 1]], JSON),
         ([[1], ["a"]], JSON),
         ([[1], 1], JSON),
@@ -110,6 +112,17 @@ def test_a_name_that_a_result_cannot_have_is_refused(names: list[Any], reason: s
 
     with pytest.raises(ConfigurationError, match=reason):
         check_names(names, taken={"id", "vector"})
+
+
+def test_a_list_in_a_list_in_a_list_ends_nothing() -> None:
+    """However deep it goes: JSON."""
+    value: list[Any] = []
+    for _ in range(10_000):
+        value = [value]
+    kinds = Kinds()
+    kinds.add({"a": value})
+
+    assert kinds.columns == {"a": JSON}
 
 
 def test_a_name_that_cannot_be_written_is_found_in_the_scan() -> None:

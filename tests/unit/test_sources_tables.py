@@ -96,6 +96,22 @@ def test_other_columns_of_a_frame_may_be_anything() -> None:
         open_table(frame, "text", "id", columns=["any"])
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_a_dictionary_is_its_values(kind: pa.DataType) -> None:
+    """Of texts of any type, as those of polars are views: as documents, as ids, and in other columns."""
+    values = pa.DictionaryArray.from_arrays(pa.array([1, None, 0, 1], pa.uint32()), pa.array(["é", "b"], kind))
+    ids = pa.DictionaryArray.from_arrays(pa.array([0, 1, 1, 0], pa.uint32()), pa.array(["x", "y"], kind))
+
+    source = open_table(pa.table({"text": values, "id": ids, "more": values}), "text", "id", columns="all")
+
+    texts = ["b", None, "é", "b"]
+    rows = list(source.rows())
+    assert [(row.id, row.content, row.extra["more"]) for row in rows] == list(zip("xyyx", texts, texts, strict=True))
+    assert source.schema() == pa.schema([("more", pa.large_string())])
+    plain = pa.table({"text": texts, "id": list("xyyx"), "more": texts})
+    assert source.fingerprint().digest == open_table(plain, "text", "id", columns="all").fingerprint().digest
+
+
 def test_a_dataset_that_was_shuffled_has_its_new_order() -> None:
     """A dataset of Hugging Face keeps its rows where they are, and their order beside them."""
     dataset = of_datasets({"text": [f"text {n}" for n in range(50)]}).shuffle(seed=0)

@@ -145,10 +145,19 @@ def lengths(column: Any) -> Any:
     return pc.binary_length(column).cast(pa.int64())
 
 
+def decoded(column: Any) -> Any:
+    """*column* with its values in place of their numbers in a dictionary."""
+    if not pa.types.is_dictionary(column.type):
+        return column
+    if pa.types.is_string_view(column.type.value_type):  # polars has these, and Arrow cannot take from them
+        texts = column.dictionary.cast(pa.large_string())
+        column = pa.DictionaryArray.from_arrays(column.indices, texts)
+    return column.dictionary_decode()
+
+
 def values(column: Any, name: str, bad: dict[int, str]) -> list[Any]:
     """*column*, called *name*, as Python's values. What cannot be one is None, and why is in *bad*, by its row."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    column = decoded(column)
     if isinstance(column.type, pa.BaseExtensionType):
         column = column.storage
     try:

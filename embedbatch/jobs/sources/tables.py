@@ -14,7 +14,7 @@ import xxhash
 
 from ...errors import ConfigurationError
 from ..identity import Fingerprint
-from .arrow import MAX_ROWS, RowReader, is_text, is_tokens, lengths, values
+from .arrow import MAX_ROWS, RowReader, decoded, is_text, is_tokens, lengths, values
 from .source import BEGINNING, Place, Row, RowSource
 
 _BLOCK_ROWS = 4096  # that are put into a digest at a time
@@ -146,9 +146,7 @@ class _ColumnDigest:
 
 def _text_bytes(chunk: Any) -> memoryview:
     """The bytes of the texts of *chunk*, one after the other."""
-    if pa.types.is_dictionary(chunk.type):
-        chunk = chunk.dictionary_decode()
-    texts = chunk.cast(pa.large_string()).drop_null()
+    texts = decoded(chunk).cast(pa.large_string()).drop_null()
     _, ends, data = texts.buffers()
     if not len(texts) or data is None:
         return memoryview(b"")

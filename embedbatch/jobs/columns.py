@@ -8,7 +8,7 @@ holds is known before anything is sent, and no value can come that its column ha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -74,7 +74,7 @@ def joined(one: str, other: str) -> str:
     return _WIDER.get(frozenset({one, other}), JSON)
 
 
-def check_names(names: Iterable[str], taken: Iterable[str]) -> None:
+def check_names(names: Iterable[str], taken: Collection[str]) -> None:
     """Raise :class:`ConfigurationError` for *names* of columns that a result cannot have, or has *taken* itself."""
     seen: set[str] = set()
     for name in names:

@@ -139,6 +139,7 @@ async def run(
     """
     started_at = anyio.current_time()
     target = Path(destination)
+    columns = columns if isinstance(columns, str) else tuple(columns)
     check_destination(target, dtype=dtype, columns=() if isinstance(columns, str) else columns)
     if embedder.long_input == "chunks":
         raise ConfigurationError('long_input="chunks" gives several vectors, and a file has one row per document')
@@ -154,7 +155,7 @@ async def run(
         _check_apart(corpus.path, target)
     else:
         corpus = open_table(source, on_bad_row=bad_rows.append, **reading)
-    asked = {**reading, "columns": corpus.columns, "keep_text": keep_text, "dtype": dtype}
+    asked = {**reading, "keep_text": keep_text, "dtype": dtype}
     job = Job(target, corpus, disk or Disk(), fresh=fresh)
     try:
         rows = part_rows or rows_of_a_part(embedder.dimensions)

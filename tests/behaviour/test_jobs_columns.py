@@ -171,7 +171,8 @@ async def test_what_a_result_is_to_hold_belongs_to_a_job(tmp_path: Path, make_em
     source = write_jsonl(tmp_path / "c.jsonl", [{"text": "a", "title": "b"}])
 
     async with make_embedder() as embedder:
-        await jobs.run(source, tmp_path / "v.npy", embedder, columns=["title"])
+        await jobs.run(source, tmp_path / "v.npy", embedder, columns=iter(["title"]))  # type: ignore[arg-type]
+        assert columns_of(tmp_path / "v.npy", ["title"]) == {"title": ["b"]}
         with pytest.raises(ConfigurationError, match=r"columns was \['title'\] and is \[\]"):
             await jobs.run(source, tmp_path / "v.npy", embedder)
         with pytest.raises(ConfigurationError, match="dtype was 'float32' and is 'float16'"):
@@ -222,7 +223,7 @@ async def test_float16_is_within_its_rounding(
     expected[[20, 21, 50]] = np.nan
     np.testing.assert_array_equal(vectors, expected)
     listed = [(each["id"], each["error"], each["reason"]) for each in failures_of(target)]
-    reason = "its vector has numbers that float16 has no room for"
+    reason = "float16 has no room for its vector"
     assert listed == [(f"d{n}", "VectorRangeError", reason) for n in (20, 21, 50)]
     assert (summary.embedded, summary.failures, summary.runs) == (57, 3, 2)
     assert sorted(sent(server)) == sorted(set(texts))

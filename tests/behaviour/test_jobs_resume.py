@@ -227,6 +227,45 @@ async def test_a_damaged_segment_costs_only_what_was_damaged(
     np.testing.assert_array_equal(np.load(target), [server.vector_of(text) for text in texts])
 
 
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+@pytest.mark.parametrize(
+    ("destination", "part"),
+    [
+        ("v.npy", "ids-000001.jsonl"),
+        ("v.parquet", "part-000001.arrow"),
+        ("v", "result/part-000001.parquet"),
+        ("v.jsonl.gz", "part-000001.jsonl"),
+        ("v.jsonl.zst", "part-000001.jsonl"),
+    ],
+)
+async def test_a_damaged_part_is_made_again(
+    tmp_path: Path, make_embedder: MakeEmbedder, destination: str, part: str, damage: str
+) -> None:
+    """Something has happened to it between two runs: it is told, no result is made of it, and the next run is right."""
+    texts = [f"text {n}" for n in range(100)]
+    options: dict[str, Any] = {"id_column": "id", "part_rows": 16}
+    expected = await undisturbed(tmp_path / "whole", texts, make_embedder, destination, **options)
+    folder = tmp_path / "again"
+    source, target = corpus(folder, texts), folder / destination
+    path = folder / f"{destination}.journal" / part
+    async with make_embedder(limits=Limits(max_batch_inputs=8, max_concurrent_requests=1)) as embedder:
+        while not path.exists():
+            with pytest.raises(SpendLimitError):
+                await jobs.run(source, target, embedder, max_spend_tokens=40, **options)
+        if damage == "changed":
+            data = path.read_bytes()
+            path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+        else:
+            path.unlink()
+
+        with pytest.raises(JournalError, match="1 parts of the result are damaged"):
+            await jobs.run(source, target, embedder, **options)
+        assert not target.exists()
+        await jobs.run(source, target, embedder, **options)
+
+    assert contents(folder) == expected
+
+
 async def test_a_damaged_ledger_is_named(tmp_path: Path, server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
     """It is not used, and nothing is sent; what lies around stays."""
     source, target = corpus(tmp_path, ["a", "b"]), tmp_path / "v.npy"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,33 @@ def test_float16_and_jsonl_do_not_go_together(tmp_path: Path) -> None:
         check_destination(tmp_path / "v.jsonl.gz", dtype="float16")
     with pytest.raises(ConfigurationError, match="dtype: expected one of float32, float16, got 'float64'"):
         check_destination(tmp_path / "v.npy", dtype="float64")  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "package", "remedy"),
+    [
+        ("v.parquet", "pyarrow", "'embedbatch[jobs]'"),
+        ("v", "pyarrow", "'embedbatch[jobs]'"),
+        ("v.jsonl", "orjson", "'embedbatch[jobs]'"),
+        ("v.jsonl.zst", "zstandard", "zstandard"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_remedy(name: str, package: str, remedy: str) -> None:
+    """The format that needs it says so up front; .npy needs none."""
+    program = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from pathlib import Path\n"
+        "from embedbatch.errors import ConfigurationError\n"
+        "from embedbatch.jobs.sinks import check_destination\n"
+        "check_destination(Path('v.npy'))\n"
+        f"try: check_destination(Path({name!r}))\n"
+        f"except ConfigurationError as error: message = str(error)\n"
+        f"assert '{package}' in message and {'pip install ' + remedy!r} in message, message\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stderr
 
 
 @FORMATS

@@ -157,7 +157,7 @@ class Work:
             failure = failures.get(in_run)
             counted = None if failure else next(tokens)
             if in_run in narrow:
-                error = VectorRangeError(f"its vector has numbers that {self._dtype} has no room for")
+                error = VectorRangeError(f"{self._dtype} has no room for its vector")
                 failure = Failure(id, position, error, attempts=1)
             if failure is None:
                 part.take(position - part.first, EMBEDDED, counted)

@@ -56,6 +56,8 @@ CacheMaxBytes = Annotated[
     int | None, typer.Option("--cache-max-bytes", help="That the cache may take. (default: 4 GB)", metavar="BYTES")
 ]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Start over, whatever was done.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Ask again for documents that failed for good.")]
+Extend = Annotated[bool, typer.Option("--extend", help="Embed what the source has more at its end since it was done.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Send nothing: say what plan would say.")]
 NoTokens = Annotated[bool, typer.Option("--no-tokens", help="Do not count the tokens of each document.")]
 
@@ -104,6 +106,8 @@ def run(
     cache: CacheDirectory = None,
     cache_max_bytes: CacheMaxBytes = None,
     fresh: Fresh = False,
+    retry_failed: RetryFailed = False,
+    extend: Extend = False,
     report: Report = None,
     log_json: LogJson = None,
     price: UsdPerMillion = None,
@@ -129,9 +133,10 @@ def run(
             max_batch_inputs=max_batch_inputs,
         )
         reading = {"format": format, "text_column": text_column, "id_column": id_column, "skip_bad_rows": skip_bad_rows}
-        writing = {"keep_text": keep_text, "columns": read_columns(columns), "dtype": dtype, "fresh": fresh}
+        writing = {"keep_text": keep_text, "columns": read_columns(columns), "dtype": dtype}
         sending = {"dedupe": not no_dedupe, "max_spend_tokens": max_spend_tokens, "on_outage": on_outage}
-        job = {**reading, **writing, **sending}
+        going_on = {"fresh": fresh, "retry_failed": retry_failed, "extend": extend}
+        job = {**reading, **writing, **sending, **going_on}
         policy = {"long_input": long_input, "empty": empty, "count_tokens": not no_tokens}
         options = {"base_url": base_url, "dimensions": dimensions, "limits": limits, **policy}
         if dry_run:

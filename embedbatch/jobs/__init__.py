@@ -14,8 +14,9 @@ from .forecast import Forecast
 from .nearest import Match, search
 from .planning import PlanProgress, plan, plan_blocking
 from .report import write_report
-from .runner import Progress, Summary, run, run_blocking
+from .runner import Summary, run, run_blocking
 from .sinks import Origin, read_origin
+from .task import Progress
 from .timeline import Timeline
 
 __all__ = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ import msgspec
 from ..errors import ConfigurationError, JournalError, SourceError
 from .disk import Disk
 from .duplicates import NO_DUPLICATES, Duplicates, Hashes, find_duplicates
+from .earlier import Earlier
 from .identity import Fingerprint, differences
 from .ledger import Ledger
 from .parts import Division
+from .sinks import open_result
 from .sources import BEGINNING, Place, Row, Scan, Source, scan
 
 FOLDER = ".journal"
@@ -32,7 +35,8 @@ class Job:
     """
     The job whose result is *destination*, in the folder beside it. One process at a time has it open.
 
-    *source* is what it embeds; *scan*, *division* and *duplicates* say what that holds.
+    *source* is what it embeds; *scan*, *division* and *duplicates* say what that holds. *earlier* tells that the job
+    was finished before, and goes on from its result.
     """
 
     def __init__(self, destination: Path, source: Source, disk: Disk, *, fresh: bool) -> None:
@@ -43,6 +47,7 @@ class Job:
         self.scan = Scan(0, 0, "int")
         self.division = Division(0, 1)
         self.duplicates = NO_DUPLICATES
+        self.earlier: Earlier | None = None
         try:
             disk.make_directory(self.folder)
         except OSError as error:
@@ -61,10 +66,19 @@ class Job:
             self.tidy()
 
     async def settle(
-        self, identity: Mapping[str, Any], *, dimensions: int | None, part_rows: int, dedupe: bool
+        self,
+        identity: Mapping[str, Any],
+        *,
+        dimensions: int | None,
+        part_rows: int,
+        dedupe: bool,
+        retry_failed: bool = False,
+        extend: bool = False,
     ) -> None:
         """
         Make sure that the job goes on as it began, or begin it.
+
+        With *retry_failed* it is ready to ask again for what has failed; with *extend* for what the source has more.
 
         Raises :class:`ConfigurationError` if it was begun with another *identity* or source.
         """
@@ -73,12 +87,23 @@ class Job:
         if before is None:
             await self._begin(identity, dimensions=dimensions, part_rows=part_rows, dedupe=dedupe)
         else:
-            await anyio.to_thread.run_sync(self._compare, before, identity)
-        self.scan = Scan(**self.ledger.fact("scan"))
-        self.division = Division(self.scan.documents, self.ledger.fact("part_rows"))
+            self._check_identity(before, identity)
+            self._learn()
+            changed = await anyio.to_thread.run_sync(partial(self._find_change, extend=extend))
+            if changed is not None:
+                await self._extend(changed, retry_failed=retry_failed)
+            elif retry_failed:
+                self._retry()
+        self._learn()
         self.duplicates = await self._load_duplicates()
+        earlier = self.ledger.fact("earlier")
+        self.earlier = None if earlier is None else Earlier(**earlier)
         if self.is_finished and not self.destination.exists():
             raise ConfigurationError(f"{self.destination} is gone, which this job had made. {_START_OVER}")
+
+    def _learn(self) -> None:
+        self.scan = Scan(**self.ledger.fact("scan"))
+        self.division = Division(self.scan.documents, self.ledger.fact("part_rows"))
 
     def check_source(self) -> None:
         """Raise :class:`SourceError` if the source was written to since the job was settled."""
@@ -116,7 +141,7 @@ class Job:
     def close(self) -> None:
         """Let other processes have it. What holds nothing that was paid for is removed."""
         try:
-            is_empty = self.ledger.is_empty() and not self.is_finished
+            is_empty = self.ledger.is_empty() and not self.is_finished and self.ledger.fact("earlier") is None
         except JournalError:
             is_empty = False
         try:
@@ -135,23 +160,25 @@ class Job:
         self, identity: Mapping[str, Any], *, dimensions: int | None, part_rows: int, dedupe: bool
     ) -> None:
         before = await anyio.to_thread.run_sync(self.source.fingerprint)
+        facts = await self._look_through(before, dedupe=dedupe)
+        self.ledger.state(identity=identity, part_rows=part_rows, dimensions=dimensions, **facts)
+
+    async def _look_through(self, found: Fingerprint, *, dedupe: bool) -> dict[str, Any]:
+        """Read all of the source, which was *found* to hold this; return what is to be known of it."""
         duplicates: Duplicates | None = None
         if dedupe:
             totals, duplicates = await self._find_duplicates()
         else:
             totals = await scan(self.source)
-        if self.source.stamp() != before.stamp:
+        if self.source.stamp() != found.stamp:
             raise SourceError("was written to while it was read", path=self.source.name)
         self.disk.sync_directory(self.folder)
-        self.ledger.state(
-            identity=identity,
-            source=before,
-            scan=totals,
-            duplicates=0 if duplicates is None else len(duplicates),
-            digest_of_duplicates=None if duplicates is None else duplicates.digest,
-            part_rows=part_rows,
-            dimensions=dimensions,
-        )
+        return {
+            "source": found,
+            "scan": totals,
+            "duplicates": 0 if duplicates is None else len(duplicates),
+            "digest_of_duplicates": None if duplicates is None else duplicates.digest,
+        }
 
     async def _find_duplicates(self) -> tuple[Scan, Duplicates]:
         path = self.folder / _HASHES
@@ -177,20 +204,56 @@ class Job:
             raise JournalError("is damaged, and cannot be made again", path=str(self.folder / _DUPLICATES))
         return duplicates
 
-    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    def _check_identity(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         changed = differences(before, now)
         if changed:
             raise ConfigurationError(
                 f"{self.folder} is of another job: {'; '.join(changed)}. Run it as it was begun. {_START_OVER}"
             )
+
+    def _find_change(self, *, extend: bool) -> Fingerprint | None:
+        """What the source holds now, if it has grown and is to be extended; ``None`` if it holds the same."""
         known = msgspec.convert(self.ledger.fact("source"), Fingerprint)
         if self.source.stamp() == known.stamp:
-            return
+            return None
         found = self.source.fingerprint()
-        if found.digest != known.digest:
-            what = "has grown" if self.source.has_grown(known) else "is not what it was"
+        if found.digest == known.digest:
+            self.ledger.state(source=found)
+            return None
+        has_grown = self.source.has_grown(known)
+        sizes = f"since this job began: {known.bytes:,} bytes then, {found.bytes:,} now"
+        if not has_grown:
             raise ConfigurationError(
-                f"{self.source.name} {what} since this job began: {known.bytes:,} bytes then, {found.bytes:,} now. "
-                f"Put it back as it was. {_START_OVER}"
+                f"{self.source.name} is not what it was {sizes}. Put it back as it was. {_START_OVER}"
             )
-        self.ledger.state(source=found)
+        if not self.is_finished:
+            raise ConfigurationError(
+                f"{self.source.name} has grown {sizes}. This job is not finished: finish it with the source as it was, "
+                f"its first {known.bytes:,} bytes. {_START_OVER}"
+            )
+        if not extend:
+            raise ConfigurationError(
+                f"{self.source.name} has grown {sizes}. For what is new: --extend, in Python extend=True. {_START_OVER}"
+            )
+        return found
+
+    def _retry(self) -> None:
+        """Make ready to ask again for what has failed for good."""
+        if not self.is_finished:
+            earlier = self.ledger.fact("earlier")
+            if earlier is not None:
+                self.ledger.state(earlier={**earlier, "failures": True})
+            for part in self.parts_to_do() if earlier is None else ():
+                self.ledger.forget_failures(self.division.first(part), self.division.end(part), final_too=True)
+        elif self.ledger.count_failures()[0]:
+            self._go_on_from_result(failures=True)
+
+    async def _extend(self, found: Fingerprint, *, retry_failed: bool) -> None:
+        facts = await self._look_through(found, dedupe=self.ledger.fact("digest_of_duplicates") is not None)
+        self.ledger.note_bad_rows([])  # it was read from the beginning
+        self._go_on_from_result(failures=retry_failed, **facts)
+
+    def _go_on_from_result(self, *, failures: bool, **facts: Any) -> None:
+        open_result(self.destination)  # which has to be one
+        earlier = Earlier(self.scan.documents, failures)
+        self.ledger.begin_again(earlier=earlier, publishing=None, is_finished=None, **facts)

@@ -192,14 +192,31 @@ class Ledger:
                 [(part, chunk.row, chunk.number) for chunk in chunks],
             )
 
-    def complete(self, number: int, part: CompletePart, failures: Iterable[FailureRow]) -> None:
-        """Note that part *number* is in the result, with all its rows; it is certain when this returns."""
+    def complete(
+        self, number: int, part: CompletePart, failures: Iterable[FailureRow], embedded: Iterable[int] = ()
+    ) -> None:
+        """
+        Note that part *number* is in the result, with all its rows; it is certain when this returns.
+
+        Of the positions *embedded*, failures were noted before.
+        """
         with self._transaction():
             self._note_failures(failures)
+            self._file.executemany("DELETE FROM failures WHERE position = ?", [(each,) for each in embedded])
             update = "UPDATE parts SET is_complete = 1, embedded = ?, bytes = ?, digest = ? WHERE number = ?"
             self._file.execute(update, (*part, number))
             self._forget_part(number)
         self.sync()  # before anybody removes what the part was made of
+
+    def begin_again(self, **facts: Any) -> None:
+        """Take all parts back out of the result, and keep *facts*. What is ``None`` is a fact no more."""
+        kept = [(name, msgspec.json.encode(value)) for name, value in facts.items() if value is not None]
+        with self._transaction():
+            self._file.execute("UPDATE parts SET is_complete = 0")
+            self._file.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", kept)
+            gone = [(name,) for name, value in facts.items() if value is None]
+            self._file.executemany("DELETE FROM facts WHERE name = ?", gone)
+        self.sync()
 
     def reopen(self, part: int) -> None:
         """Take *part* back out of the result: it has to be made again."""

@@ -11,10 +11,11 @@ import numpy as np
 from ..errors import JournalError
 from ..values import Id, Vector, Vectors
 from .columns import writable
+from .earlier import EarlierResult
 from .job import Job
 from .journal import Journal
 from .ledger import CompletePart, FailureRow
-from .parts import EMBEDDED, FAILED, NO_TOKENS, OpenPart
+from .parts import EARLIER, EMBEDDED, FAILED, NO_TOKENS, OpenPart
 from .rows import RowFile, digest
 from .segments import DIGEST_BYTES
 from .sinks import Block, Sink
@@ -54,6 +55,7 @@ class PartWriter:
         self._rows: Iterator[Row] = iter(())
         self._reached = -1  # the position that *rows* gives next
         self._written: set[int] = set()  # the numbers of parts
+        self._earlier = EarlierResult(job.destination)
 
     @property
     def sink(self) -> Sink:
@@ -67,6 +69,7 @@ class PartWriter:
         duplicates = self._job.duplicates.within(part.first, part.first + part.rows)
         numbers = {at - part.first: self._job.duplicates.number(original) for at, original in duplicates.items()}
         if self._journal.dimensions:
+            self._restore(part)
             self._keep_originals(part)
             self._look_up(part, numbers)
             if self._journal.is_in_place:
@@ -78,8 +81,11 @@ class PartWriter:
             self._originals.sync()
         failures = self._failures(part, duplicates)
         self._job.check_source()  # until here the texts, and what stands beside the vectors, are those of this job
-        embedded = int(np.count_nonzero(part.states == EMBEDDED))
-        self._job.ledger.complete(part.number, CompletePart(embedded, part.bytes, written), failures)
+        embedded = part.states == EMBEDDED
+        complete = CompletePart(int(np.count_nonzero(embedded)), part.bytes, written)
+        noted = self._job.ledger.failures(part.first, part.first + part.rows)
+        better = [each.position for each in noted if embedded[each.position - part.first]]
+        self._job.ledger.complete(part.number, complete, failures, better)
         self._journal.drop(part.number)
 
     def damaged(self) -> list[int]:
@@ -105,6 +111,24 @@ class PartWriter:
     def _digest(self, number: int) -> int:
         """That of the vectors of a part, if they stay where they are."""
         return self._journal.digest(number) if self._journal.is_in_place else 0
+
+    def _restore(self, part: OpenPart) -> None:
+        """Fetch the vectors that the earlier result has."""
+        rows_of_it = np.flatnonzero(part.states == EARLIER)
+        if not len(rows_of_it):
+            return
+        end = part.first + int(rows_of_it[-1]) + 1
+        for position, vectors, tokens in self._earlier.rows(part.first, end):
+            begin = position - part.first
+            rows = np.flatnonzero(part.states[begin : begin + len(vectors)] == EARLIER)
+            if np.isnan(vectors[rows]).any():
+                raise JournalError("lacks vectors that this job gave it", path=str(self._job.destination))
+            for run in np.split(rows, np.flatnonzero(np.diff(rows) != 1) + 1) if len(rows) else ():
+                self._journal.overwrite(part.number, begin + int(run[0]), vectors[run[0] : run[-1] + 1])
+            for row in rows.tolist():
+                count = tokens[row]
+                part.tokens[begin + row] = NO_TOKENS if count is None else count
+            part.states[begin + rows] = EMBEDDED
 
     def _fill(self, part: OpenPart, numbers: dict[int, int]) -> None:
         """Write the vectors of duplicates, and NaN for what has failed, to their places."""

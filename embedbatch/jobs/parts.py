@@ -12,7 +12,7 @@ _LEAST, _MOST = 1_024, 262_144  # rows
 _USUAL_DIMENSIONS = 1_536  # where nobody knows yet
 
 NO_TOKENS = -1
-NOTHING, EMBEDDED, FAILED = 0, 1, 2
+NOTHING, EMBEDDED, FAILED, EARLIER = 0, 1, 2, 3
 
 
 def rows_of_a_part(dimensions: int | None) -> int:

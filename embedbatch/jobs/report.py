@@ -21,7 +21,8 @@ from .timeline import RATE_LIMITED, Bin, Slice, Timeline
 from .wording import cost, duration, fault, money, rate
 
 if TYPE_CHECKING:
-    from .runner import FileName, Progress, Summary
+    from .runner import FileName, Summary
+    from .task import Progress
 
 MAX_SLICES = 160  # of a chart
 MAX_FAILURES = 100

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -18,44 +16,18 @@ from anyio.from_thread import start_blocking_portal
 from ..blocking import loop_options
 from ..cache import Cache
 from ..embedder import Embedder
-from ..errors import ConfigurationError, JournalError, RunInterruptedError, RunStoppedError, SourceError
+from ..errors import ConfigurationError, SourceError
 from ..settings import OnOutage
-from ..store import Store
-from ..store_layers import Layered
 from ..values import Usage
-from .disk import Disk, naming
+from .disk import Disk
 from .dtypes import Dtype
-from .failures import list_failures
 from .job import Job
-from .journal import Journal
-from .part_writer import PartWriter
 from .parts import rows_of_a_part
-from .segments import Room
-from .sinks import Sink, check_columns, check_destination, open_sink, origin_of, room_for
+from .sinks import check_columns, check_destination
 from .sources import Columns, Format, Source, open_source, open_table
-from .work import Work
-
-FAILURES = ".failures.jsonl"
-
-_TELL_AFTER = 0.1  # seconds between two reports of progress
+from .task import FAILURES, Progress, Shape, Task, beside
 
 FileName: TypeAlias = "str | os.PathLike[str]"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """
-    How far a job is: what is done, and how much there is.
-
-    *bytes* are those of the source file. *tokens* is what the endpoint has counted, ``None`` if it does not tell.
-    """
-
-    documents: int
-    total_documents: int
-    bytes: int
-    total_bytes: int
-    failures: int
-    tokens: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +70,8 @@ async def run(
     dedupe: bool = True,
     cache: Cache | None = None,
     fresh: bool = False,
+    retry_failed: bool = False,
+    extend: bool = False,
     max_spend_tokens: int | None = None,
     on_outage: OnOutage = "wait",
     stop: anyio.Event | None = None,
@@ -126,7 +100,9 @@ async def run(
     Documents go into the result in parts of *part_rows*, by default some 128 MB of vectors.
 
     What a reply brought is kept in the folder ``DESTINATION.journal`` before it counts as done. However a run ends,
-    the same call goes on from there; a job that is finished is not done again. *fresh* starts over.
+    the same call goes on from there; a job that is finished is not done again. *fresh* starts over. *retry_failed* asks
+    again for documents that have failed for good, and *extend* embeds what a source has more at its end since the job
+    was finished: what has a vector keeps it.
 
     A document that fails keeps its row, without a vector, and is listed in ``DESTINATION.failures.jsonl`` with its
     id, line, error and attempts; where nothing failed there is no such file. The destination, and what belongs to
@@ -159,14 +135,21 @@ async def run(
     job = Job(target, corpus, disk or Disk(), fresh=fresh)
     try:
         rows = part_rows or rows_of_a_part(embedder.dimensions)
-        await job.settle({**embedder.recipe, **asked}, dimensions=embedder.dimensions, part_rows=rows, dedupe=dedupe)
+        await job.settle(
+            {**embedder.recipe, **asked},
+            dimensions=embedder.dimensions,
+            part_rows=rows,
+            dedupe=dedupe,
+            retry_failed=retry_failed,
+            extend=extend,
+        )
         if bad_rows and not job.is_finished and not job.ledger.bad_rows():
             job.ledger.note_bad_rows(bad_rows)  # those of the scan; each reading meets them again
         if not job.is_finished:
             others = await anyio.to_thread.run_sync(job.columns)
             check_columns(target, others)
-            shape = _Shape(keep_text=keep_text, has_ids=id_column is not None, dtype=dtype, columns=others)
-            task = _Task(job, embedder, cache, shape, progress)
+            shape = Shape(keep_text=keep_text, has_ids=id_column is not None, dtype=dtype, columns=others)
+            task = Task(job, embedder, cache, shape, progress)
             await task.run(stop, {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}, started_at)
         job.tidy()  # also what a run has left that ended while it did so
         return _summary(job)
@@ -196,176 +179,6 @@ def run_blocking(source: FileName | Any, destination: FileName, model: str, **op
 _OWN = frozenset(signature(run).parameters) - {"source", "destination", "embedder"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shape:
-    """What a row of the result has: the text, an id from the source, numbers of this type, other columns."""
-
-    keep_text: bool
-    has_ids: bool
-    dtype: Dtype
-    columns: Mapping[str, Any]
-
-
-class _Task:
-    """One run of a job."""
-
-    def __init__(
-        self,
-        job: Job,
-        embedder: Embedder,
-        cache: Cache | None,
-        shape: _Shape,
-        progress: Callable[[Progress], object] | None,
-    ) -> None:
-        self._job = job
-        self._embedder = embedder
-        self._cache = cache
-        self._shape = shape
-        self._progress = progress
-        self._told_at = -math.inf
-        self._used = job.ledger.usage()  # by the runs before
-        self._journal = Journal(
-            job.disk,
-            job.folder,
-            job.ledger,
-            division=job.division,
-            dimensions=job.ledger.fact("dimensions"),
-            room=self._room,
-        )
-        self._writer = PartWriter(
-            job,
-            self._journal,
-            self._open_sink,
-            keeps_text=shape.keep_text,
-            has_ids=shape.has_ids,
-            columns=shape.columns,
-        )
-
-    async def run(self, stop: anyio.Event | None, options: dict[str, Any], started_at: float) -> None:
-        """Embed what is left, and make the result."""
-        job = self._job
-        if job.ledger.fact("publishing") is None:
-            with self._kept(started_at):
-                await self._embed(stop, options)
-                with naming(job.folder):
-                    await anyio.to_thread.run_sync(self._assemble)
-        with naming(job.folder):
-            await anyio.to_thread.run_sync(self._publish)
-
-    async def _embed(self, stop: anyio.Event | None, options: dict[str, Any]) -> None:
-        work = Work(self._job, self._journal, self._writer, dtype=self._shape.dtype, tell=self._tell)
-        try:
-            store: Store = self._journal
-            if self._cache is not None:
-                store = Layered(self._journal, self._cache.bound_to(self._embedder.recipe))
-            await work.embed(self._embedder, stop, {**options, "store": store})
-            if self._job.parts_to_do():
-                raise RunInterruptedError("the run was stopped")
-        except RunStoppedError as error:
-            whole = self._job.division.documents
-            error.add_note(
-                f"{work.documents:,} of {whole:,} documents are done, and kept in {self._job.folder}. The same call "
-                "goes on from there."
-                if work.embedded
-                else f"Nothing was written to {self._job.destination}."
-            )
-            raise
-
-    @contextmanager
-    def _kept(self, started_at: float) -> Iterator[None]:
-        """A block at the end of which the journal is closed, and knows what the run has used."""
-        ledger = self._job.ledger
-        self._journal.run = ledger.begin_run()
-        try:
-            yield
-            ledger.end_run(self._journal.run, self._journal.usage(), anyio.current_time() - started_at)
-        except JournalError:
-            raise
-        except BaseException:
-            ledger.end_run(self._journal.run, self._journal.usage(), anyio.current_time() - started_at)
-            raise
-        finally:
-            self._journal.close()
-            self._writer.close()
-
-    def _room(self, dimensions: int) -> Room | None:
-        job = self._job
-        return room_for(
-            job.folder, job.destination, division=job.division, dimensions=dimensions, dtype=self._shape.dtype
-        )
-
-    def _open_sink(self, dimensions: int | None) -> Sink:
-        job = self._job
-        return open_sink(
-            job.disk,
-            job.folder,
-            job.destination,
-            origin_of(self._embedder, dimensions),
-            division=job.division,
-            id_type=job.scan.id_type,
-            keep_text=self._shape.keep_text,
-            dtype=self._shape.dtype,
-            columns=self._shape.columns,
-        )
-
-    def _assemble(self) -> None:
-        """Make the files of the result, under other names."""
-        job = self._job
-        damaged = self._writer.damaged()
-        for number in damaged:
-            job.ledger.reopen(number)
-        if damaged:
-            reason = f"{len(damaged):,} parts of the result are damaged. The next run makes them again"
-            raise JournalError(reason, path=str(job.folder))
-        files = self._writer.sink.assemble(list(job.ledger.complete_parts()))
-        if job.ledger.count_failures()[0] or job.ledger.bad_rows():
-            files.insert(0, (list_failures(job), _beside(job.destination, FAILURES)))
-        job.disk.sync_directory(job.folder)
-        job.ledger.state(publishing=[(path.name, target.name) for path, target in files])
-        job.ledger.sync()  # before the first of them is gone from the folder
-
-    def _publish(self) -> None:
-        """Give the files of the result their names. It may have been begun before."""
-        job = self._job
-        files = [
-            (job.folder / name, job.destination.with_name(target)) for name, target in job.ledger.fact("publishing")
-        ]
-        if len(files) > 1 and files[-1][0].exists():
-            # Between two renames, new ids would stand beside old vectors: rather no vectors.
-            job.disk.remove(job.destination)
-        if not job.ledger.count_failures()[0] and not job.ledger.bad_rows():
-            job.disk.remove(_beside(job.destination, FAILURES))
-        for path, target in files:
-            if path.exists():
-                if target.is_dir():
-                    job.disk.remove(target)
-                job.disk.replace(path, target)
-            elif not target.exists():
-                raise JournalError("is gone. Start over: --fresh, in Python fresh=True", path=str(path))
-        job.disk.sync_directory(job.destination.parent)
-        job.ledger.state(is_finished=True)
-        job.ledger.sync()
-
-    def _tell(self, work: Work, usage: Usage) -> None:
-        """Report progress: at first, at last, and not too often in between."""
-        if self._progress is None:
-            return
-        now = anyio.current_time()
-        if now - self._told_at < _TELL_AFTER and work.documents < self._job.scan.documents:
-            return
-        self._told_at = now
-        self._progress(
-            Progress(
-                documents=work.documents,
-                total_documents=self._job.scan.documents,
-                bytes=work.bytes,
-                total_bytes=self._job.scan.bytes,
-                failures=work.failures,
-                tokens=(self._used + usage).total_tokens,
-            )
-        )
-
-
 def _check_apart(source: Path, destination: Path) -> None:
     if source.exists() and destination.exists() and source.samefile(destination):
         raise ConfigurationError(f"destination: {destination} is the source")
@@ -384,13 +197,9 @@ def _summary(job: Job) -> Summary:
         skipped=skipped,
         duplicates=ledger.fact("duplicates"),
         bad_rows=len(bad_rows),
-        failures_file=_beside(job.destination, FAILURES) if failures or bad_rows else None,
+        failures_file=beside(job.destination, FAILURES) if failures or bad_rows else None,
         dimensions=ledger.fact("dimensions"),
         usage=ledger.usage(),
         seconds=seconds,
         runs=runs,
     )
-
-
-def _beside(destination: Path, suffix: str) -> Path:
-    return destination.with_name(destination.name + suffix)

@@ -24,7 +24,7 @@ from .job import Job
 from .journal import Journal
 from .ledger import FailureRow, Mark
 from .part_writer import PartWriter
-from .parts import EMBEDDED, FAILED, OpenPart
+from .parts import EARLIER, EMBEDDED, FAILED, OpenPart
 from .sources import Row
 
 _FAILURES = 64  # that are noted together
@@ -97,9 +97,10 @@ class Work:
 
     def _recover(self) -> None:
         division = self._job.division
-        for part in self._todo:
+        for part in self._todo if self._job.earlier is None else ():
             self._job.ledger.forget_failures(division.first(part), division.end(part), final_too=False)
-        self.failures = self._job.ledger.count_failures()[0]
+        asked_again = sum(map(self._asks_again, self._job.ledger.failures(0, division.documents)))
+        self.failures = self._job.ledger.count_failures()[0] - asked_again
         self._journal.recover(self._todo)
 
     def _read(self) -> Iterator[Document]:
@@ -114,7 +115,8 @@ class Work:
                 rows = self._job.rows_from(first)
             part = OpenPart(number, first, end - first)
             self._open.append(part)
-            settled = self._settled(first, end)
+            settled, again = self._settled(first, end)
+            earlier = self._job.earlier.documents if self._job.earlier else 0
             for position in range(first, end):
                 row = next(rows)
                 part.bytes += row.bytes
@@ -123,6 +125,10 @@ class Work:
                     self._job.ledger.mark(number, Mark(row.line, row.offset))
                 if position in settled:
                     part.states[position - first] = FAILED  # what a duplicate is is found out when the part is written
+                    self._count(row.bytes)
+                    continue
+                if position < earlier and position not in again:
+                    part.states[position - first] = EARLIER
                     self._count(row.bytes)
                     continue
                 part.awaited += 1
@@ -134,10 +140,19 @@ class Work:
             reached = end
         self._all_read = True
 
-    def _settled(self, first: int, end: int) -> set[int]:
-        """The positions from *first* to *end* that are not to be sent: duplicates, and what is known to fail."""
-        failed = {failure.position for failure in self._job.ledger.failures(first, end)}
-        return failed | self._job.duplicates.within(first, end).keys()
+    def _settled(self, first: int, end: int) -> tuple[set[int], set[int]]:
+        """
+        The positions from *first* to *end* that are not to be sent, being duplicates or known to fail; and those that
+        have failed and are.
+        """
+        failures = list(self._job.ledger.failures(first, end))
+        again = {failure.position for failure in failures if self._asks_again(failure)}
+        failed = {failure.position for failure in failures} - again
+        return failed | self._job.duplicates.within(first, end).keys(), again
+
+    def _asks_again(self, failure: FailureRow) -> bool:
+        earlier = self._job.earlier
+        return earlier is not None and not failure.is_skipped and (earlier.failures or not failure.is_final)
 
     def _take(self, block: Block) -> None:
         """Note what became of the next documents."""

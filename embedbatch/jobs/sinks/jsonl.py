@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -113,22 +114,21 @@ class JsonlResult:
             raise SourceError(f"cannot be read: {error.strerror or error}", path=error.filename or str(path)) from error
 
     def blocks(self) -> Iterator[Vectors]:
+        return (vectors for vectors, _ in self.rows(0))
+
+    def rows(self, first: int) -> Iterator[tuple[Vectors, Sequence[int | None]]]:
         dimensions = self.origin.dimensions or 0
-        vectors = np.full((_ROWS, dimensions), np.nan, np.float32)
-        rows = 0
-        for number, row in self._rows():
-            if row.embedding is not None:
+        numbered = islice(self._rows(), first, None)
+        while some := list(islice(numbered, _ROWS)):
+            vectors = np.full((len(some), dimensions), np.nan, np.float32)
+            for at, (number, row) in enumerate(some):
+                if row.embedding is None:
+                    continue
                 if len(row.embedding) != dimensions:
                     reason = f"expected {dimensions:,} numbers in embedding, got {len(row.embedding):,}"
                     raise SourceError(reason, path=str(self._path), line=number)
-                vectors[rows] = row.embedding
-            rows += 1
-            if rows == _ROWS:
-                yield vectors
-                vectors = np.full((_ROWS, dimensions), np.nan, np.float32)
-                rows = 0
-        if rows:
-            yield vectors[:rows]
+                vectors[at] = row.embedding
+            yield vectors, [row.tokens for _, row in some]
 
     def entries(self, rows: Sequence[int]) -> dict[int, Entry]:
         wanted = set(rows)
@@ -149,6 +149,7 @@ class JsonlResult:
 class _Row(msgspec.Struct):
     id: int | str
     embedding: list[float] | None
+    tokens: int | None = None
     text: str | None = None
 
 

@@ -11,6 +11,7 @@ import contextlib
 import io
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -149,9 +150,15 @@ class NpyResult:
         self.origin = origins.decode(meta, path)
 
     def blocks(self) -> Iterator[Vectors]:
-        rows = max(1, _BLOCK_BYTES // max(1, 4 * self._vectors.shape[1]))
-        for first in range(0, len(self._vectors), rows):
-            yield self._vectors[first : first + rows].astype(np.float32, copy=False)
+        for first in range(0, len(self._vectors), self._step):
+            yield self._vectors[first : first + self._step].astype(np.float32, copy=False)
+
+    def rows(self, first: int) -> Iterator[tuple[Vectors, Sequence[int | None]]]:
+        with self._ids.open("rb") as file:
+            tokens = (msgspec.json.decode(line)["tokens"] for line in islice(file, first, None))
+            for begin in range(first, len(self._vectors), self._step):
+                vectors = self._vectors[begin : begin + self._step].astype(np.float32, copy=False)
+                yield vectors, list(islice(tokens, len(vectors)))
 
     def entries(self, rows: Sequence[int]) -> dict[int, Entry]:
         wanted = set(rows)
@@ -162,6 +169,11 @@ class NpyResult:
                     values = msgspec.json.decode(line)
                     entries[row] = Entry(values["id"], values.get("text"))
         return entries
+
+    @property
+    def _step(self) -> int:
+        """The rows that are read together."""
+        return max(1, _BLOCK_BYTES // max(1, 4 * int(self._vectors.shape[1])))
 
 
 def _header(rows: int, dimensions: int, dtype: Dtype) -> bytes:

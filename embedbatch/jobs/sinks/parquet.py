@@ -195,12 +195,22 @@ class ParquetResult:
 
     def blocks(self) -> Iterator[Vectors]:
         for file, group in self._groups():
-            chunks = file.read_row_group(group, columns=["vector"]).column("vector").chunks
-            for column in cast("list[pa.FixedSizeListArray[Any, Any]]", chunks):
-                vectors = np.full((len(column), self.origin.dimensions or 0), np.nan, np.float32)
-                present = column.is_valid().to_numpy(zero_copy_only=False)
-                vectors[present] = column.flatten().to_numpy().reshape(-1, vectors.shape[1])
-                yield vectors
+            yield self._vectors(file.read_row_group(group, columns=["vector"]))
+
+    def rows(self, first: int) -> Iterator[tuple[Vectors, Sequence[int | None]]]:
+        for file, group in self._groups():
+            count = file.metadata.row_group(group).num_rows
+            if first < count:
+                table = file.read_row_group(group, columns=["vector", "tokens"]).slice(first)
+                yield self._vectors(table), table.column("tokens").to_pylist()
+            first = max(0, first - count)
+
+    def _vectors(self, table: pa.Table) -> Vectors:
+        column = cast("pa.FixedSizeListArray[Any, Any]", table.column("vector").combine_chunks())
+        vectors = np.full((len(column), self.origin.dimensions or 0), np.nan, np.float32)
+        present = column.is_valid().to_numpy(zero_copy_only=False)
+        vectors[present] = column.flatten().to_numpy().reshape(-1, vectors.shape[1])
+        return vectors
 
     def entries(self, rows: Sequence[int]) -> dict[int, Entry]:
         columns = [name for name in ("id", "text") if name in self._files[0].schema_arrow.names]

@@ -65,5 +65,8 @@ class Result(Protocol):
     def blocks(self) -> Iterator[Vectors]:
         """All vectors in order, some rows at a time; a document that failed is a row of NaN."""
 
+    def rows(self, first: int) -> Iterator[tuple[Vectors, Sequence[int | None]]]:
+        """The same from row *first* on, with the numbers of tokens."""
+
     def entries(self, rows: Sequence[int]) -> dict[int, Entry]:
         """The entries of the given *rows*, by row."""

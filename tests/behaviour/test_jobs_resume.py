@@ -242,8 +242,8 @@ async def test_a_damaged_part_is_made_again(
     tmp_path: Path, make_embedder: MakeEmbedder, destination: str, part: str, damage: str
 ) -> None:
     """Something has happened to it between two runs: it is told, no result is made of it, and the next run is right."""
-    texts = [f"text {n}" for n in range(100)]
-    options: dict[str, Any] = {"id_column": "id", "part_rows": 16}
+    texts = [f"text {n}" for n in range(60)]
+    options: dict[str, Any] = {"id_column": "id", "part_rows": 8}
     expected = await undisturbed(tmp_path / "whole", texts, make_embedder, destination, **options)
     folder = tmp_path / "again"
     source, target = corpus(folder, texts), folder / destination
@@ -251,7 +251,7 @@ async def test_a_damaged_part_is_made_again(
     async with make_embedder(limits=Limits(max_batch_inputs=8, max_concurrent_requests=1)) as embedder:
         while not path.exists():
             with pytest.raises(SpendLimitError):
-                await jobs.run(source, target, embedder, max_spend_tokens=40, **options)
+                await jobs.run(source, target, embedder, max_spend_tokens=15, **options)
         if damage == "changed":
             data = path.read_bytes()
             path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])

@@ -84,8 +84,8 @@ def check_names(names: Iterable[str], taken: Collection[str]) -> None:
             raise ConfigurationError(f"columns: {name!r} is named twice")
         if name in taken:
             raise ConfigurationError(
-                f"columns: {name!r} is a name of the result's own columns, which are {', '.join(sorted(taken))}. Name "
-                "those that you want, without it; ids are taken from id_column, and texts are kept with keep_text"
+                f"columns: {name!r} is one of the result's own columns, {', '.join(sorted(taken))}. Name those "
+                "that you want, without it; ids come from id_column (--id-column), texts with keep_text (--keep-text)"
             )
         seen.add(name)
 

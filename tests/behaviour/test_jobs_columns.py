@@ -121,10 +121,10 @@ async def test_equal_documents_have_their_own_columns(
 @pytest.mark.parametrize(
     ("destination", "columns", "error", "reason"),
     [
-        ("v.parquet", ["vector"], ConfigurationError, "'vector' is a name of the result's own"),
-        ("v.jsonl", ["embedding"], ConfigurationError, "'embedding' is a name of the result's own"),
-        ("v.npy", ["text"], ConfigurationError, "texts are kept with keep_text"),
-        ("v.npy", "all", ConfigurationError, "'id' is a name of .* ids are taken from id_column"),
+        ("v.parquet", ["vector"], ConfigurationError, "'vector' is one of the result's own"),
+        ("v.jsonl", ["embedding"], ConfigurationError, "'embedding' is one of the result's own"),
+        ("v.npy", ["text"], ConfigurationError, "texts with keep_text"),
+        ("v.npy", "all", ConfigurationError, "'id' is one of .* ids come from id_column"),
         ("v.npy", ["title", "title"], ConfigurationError, "'title' is named twice"),
         ("v.npy", "title", ConfigurationError, "columns: expected names of columns or \"all\", got 'title'"),
         ("v.npy", ["titel"], SourceError, "no column 'titel'; the columns are 'id', 'text', 'title', 'embedding'"),

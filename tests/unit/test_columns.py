@@ -101,7 +101,7 @@ def test_what_json_has_no_name_for_is_text() -> None:
     ("names", "reason"),
     [
         (["a", "a"], "columns: 'a' is named twice"),
-        (["a", "vector"], "columns: 'vector' is a name of the result's own columns, which are id, vector"),
+        (["a", "vector"], "columns: 'vector' is one of the result's own columns, id, vector"),
         (["a\ud800"], "cannot be the name of a column"),
         ([1], "columns: 1 cannot be the name of a column"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -72,11 +72,12 @@ class Job:
         dimensions: int | None,
         part_rows: int,
         dedupe: bool,
+        bad_rows: Sequence[SourceError] = (),
         retry_failed: bool = False,
         extend: bool = False,
     ) -> None:
         """
-        Make sure that the job goes on as it began, or begin it.
+        Make sure that the job goes on as it began, or begin it. Then *bad_rows* are those that were met.
 
         With *retry_failed* it is ready to ask again for what has failed; with *extend* for what the source has more.
 
@@ -96,6 +97,8 @@ class Job:
                 self._retry()
         self._learn()
         self.duplicates = await self._load_duplicates()
+        if bad_rows and not self.is_finished and not self.ledger.bad_rows():
+            self.ledger.note_bad_rows(bad_rows)  # each reading meets them again
         earlier = self.ledger.fact("earlier")
         self.earlier = None if earlier is None else Earlier(**earlier)
         if self.is_finished and not self.destination.exists():

@@ -126,25 +126,19 @@ async def run(
         "columns": columns,
         "skip_bad_rows": skip_bad_rows,
     }
-    if isinstance(source, str | os.PathLike):
-        corpus: Source = open_source(Path(source), format=format, on_bad_row=bad_rows.append, **reading)
-        _check_apart(corpus.path, target)
-    else:
-        corpus = open_table(source, on_bad_row=bad_rows.append, **reading)
+    corpus = _open(source, target, format=format, on_bad_row=bad_rows.append, **reading)
     asked = {**reading, "keep_text": keep_text, "dtype": dtype}
     job = Job(target, corpus, disk or Disk(), fresh=fresh)
     try:
-        rows = part_rows or rows_of_a_part(embedder.dimensions)
         await job.settle(
             {**embedder.recipe, **asked},
             dimensions=embedder.dimensions,
-            part_rows=rows,
+            part_rows=part_rows or rows_of_a_part(embedder.dimensions),
             dedupe=dedupe,
+            bad_rows=bad_rows,
             retry_failed=retry_failed,
             extend=extend,
         )
-        if bad_rows and not job.is_finished and not job.ledger.bad_rows():
-            job.ledger.note_bad_rows(bad_rows)  # those of the scan; each reading meets them again
         if not job.is_finished:
             others = await anyio.to_thread.run_sync(job.columns)
             check_columns(target, others)
@@ -155,6 +149,15 @@ async def run(
         return _summary(job)
     finally:
         job.close()
+
+
+def _open(source: FileName | Any, destination: Path, *, format: Format | None, **reading: Any) -> Source:
+    if not isinstance(source, str | os.PathLike):
+        return open_table(source, **reading)
+    path = Path(source)
+    if path.exists() and destination.exists() and path.samefile(destination):
+        raise ConfigurationError(f"destination: {destination} is the source")
+    return open_source(path, format=format, **reading)
 
 
 def run_blocking(source: FileName | Any, destination: FileName, model: str, **options: Any) -> Summary:
@@ -177,11 +180,6 @@ def run_blocking(source: FileName | Any, destination: FileName, model: str, **op
 
 
 _OWN = frozenset(signature(run).parameters) - {"source", "destination", "embedder"}
-
-
-def _check_apart(source: Path, destination: Path) -> None:
-    if source.exists() and destination.exists() and source.samefile(destination):
-        raise ConfigurationError(f"destination: {destination} is the source")
 
 
 def _summary(job: Job) -> Summary:

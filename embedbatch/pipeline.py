@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import anyio
@@ -29,27 +30,20 @@ from .assemble.reassembler import Block, Reassembler
 from .dispatch.account import Account
 from .dispatch.work import Answer
 from .errors import EmbedbatchError, NotAttemptedError, RunStoppedError, SpendLimitError
-from .events import (
-    DocumentCut,
-    DocumentFailed,
-    DocumentRepaired,
-    DocumentsEmbedded,
-    Observe,
-    RunStopped,
-)
-from .plan.chunker import Chunker, Plan, Source
+from .events import DocumentCut, DocumentFailed, DocumentRepaired, Observe, RunStopped
+from .plan.chunker import Chunker, Plan, Source, source_of
 from .plan.packer import Packer
 from .settings import LINGER, MAX_LINGER, Limits
 from .store import Store
 from .tasks import task_group
 from .values import Batch, Chunks, Document, Failure, Id, Vectors
-from .window import Window
+from .window import Window, size, size_of_text
 
 SLAB = 256  # documents that are planned at once, at most
 SLAB_EFFORT = 500_000  # characters to tokenize (about 50 ms) after which a slab is large enough
 INLINE = 20_000  # characters to tokenize (about 2 ms) up to which a slab is not worth a thread
 TICK = 64  # documents of a source that never waits, for which the clock is read once: it costs as much as one of them
-BLOCK = 1_024  # documents that are handed out at once, at most
+BLOCK = 256  # documents that are handed out at once, at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,19 +133,44 @@ class Run:
                     await self._enter(item)
                 if account.closed:
                     return
+        elif type(self._source) is list:  # of which many can be taken at once
+            items = iter(self._source)
+            while not account.closed and (some := list(islice(items, TICK))):
+                self._now = anyio.current_time()
+                if not self._try_to_enter_together(some):
+                    await self._read_some(some)
         else:
-            for number, item in enumerate(self._source):
-                if number % TICK == 0:
-                    self._now = anyio.current_time()
-                if not self._try_to_enter(item):
-                    await self._enter(item)
-                if account.closed:
-                    return
+            await self._read_some(self._source)
+
+    async def _read_some(self, items: Iterable[Any]) -> None:
+        for number, item in enumerate(items):
+            if number % TICK == 0:
+                self._now = anyio.current_time()
+            if not self._try_to_enter(item):
+                await self._enter(item)
+            if self._parts.account.closed:
+                return
+
+    def _try_to_enter_together(self, items: list[Any]) -> bool:
+        """Let *items* in, if all are texts and there is room for all: in less than half the time of one by one."""
+        if set(map(type, items)) != {str}:
+            return False
+        sizes = list(map(size_of_text, items))
+        may_enter = self._window.has_room(sum(sizes), len(items)) and len(self._arrived) + len(items) <= SLAB
+        if may_enter:
+            positions = range(self._entered, self._entered + len(items))
+            self._entered += len(items)
+            self._window.charge(len(items), sum(sizes))
+            self._reassembler.enter_together(positions, sizes, self._now)
+            if not self._arrived:
+                self._news.set()
+            self._arrived.extend(map(source_of, zip(positions, positions, items, strict=True)))
+        return may_enter
 
     def _try_to_enter(self, item: Any) -> bool:
         """Let *item* in, if there is room and the planner keeps up."""
         id, content = (item.id, item.content) if isinstance(item, Document) else (None, item)
-        nbytes = _size(content)
+        nbytes = size(content)
         may_enter = self._window.has_room(nbytes) and len(self._arrived) < SLAB
         if may_enter:
             self._admit(id, content, nbytes)
@@ -160,7 +179,7 @@ class Run:
     async def _enter(self, item: Any) -> None:
         """Let *item* in as soon as it may. It has left its source: the run does not end without accounting for it."""
         document = item if isinstance(item, Document) else Document(item)
-        nbytes = _size(document.content)
+        nbytes = size(document.content)
         self._busy += 1
         self._in_hand = True
         await self._wait_to_enter(nbytes)
@@ -184,12 +203,12 @@ class Run:
     def _admit(self, id: Id | None, content: Any, nbytes: int) -> None:
         position = self._entered
         self._entered += 1
-        source = Source(position, position if id is None else id, content)
+        id = position if id is None else id
         self._window.charge(1, nbytes)
-        self._reassembler.enter(position, source.id, nbytes, self._now)
+        self._reassembler.enter(position, id, nbytes, self._now)
         if not self._arrived:
             self._news.set()
-        self._arrived.append(source)
+        self._arrived.append(source_of((position, id, content)))
 
     # plan -----------------------------------------------------------------------------------------------------
 
@@ -348,7 +367,7 @@ class Run:
             block = self._reassembler.take(BLOCK)
             if block is not None:
                 self._window.release(block.rows, block.bytes)
-                self._parts.observe(_report(block, anyio.current_time()))
+                self._parts.observe(block.report(anyio.current_time()))
                 return block
             if not self._busy:
                 self._raise_error()
@@ -373,20 +392,3 @@ class Run:
         source_error, self._source_error = self._source_error, None
         if source_error is not None:
             raise source_error
-
-
-def _report(block: Block, now: float) -> DocumentsEmbedded:
-    seconds = block.documents * now - block.entered_at
-    return DocumentsEmbedded(
-        block.documents, len(block.positions), block.bytes, max(0.0, seconds), now - block.first_entered_at
-    )
-
-
-def _size(content: object) -> int:
-    """About how many bytes a document keeps in memory while it is unfinished."""
-    if isinstance(content, str):
-        return len(content) if content.isascii() else 4 * len(content)
-    try:
-        return 8 * len(content)  # type: ignore[arg-type]
-    except TypeError:
-        return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Self
 
 from .assemble.reassembler import Block
@@ -20,7 +20,7 @@ class Results:
     def __init__(self, blocks: Run, account: Account) -> None:
         self._blocks = blocks
         self._account = account
-        self._ready: deque[Embedding | Failure] = deque()
+        self._ready: deque[Iterator[Embedding | Failure]] = deque()
 
     @property
     def usage(self) -> Usage:
@@ -39,19 +39,21 @@ class Results:
         return self._blocks
 
     async def __anext__(self) -> Embedding | Failure:
-        while not self._ready:
-            self._ready.extend(_results(await self._blocks.__anext__()))
-        return self._ready.popleft()
+        while True:
+            while self._ready:
+                for result in self._ready[0]:
+                    return result
+                self._ready.popleft()
+            self._ready.append(_results(await self._blocks.__anext__()))
 
 
-def _results(block: Block) -> list[Embedding | Failure]:
-    """The rows and failures of *block*, in order of position."""
+def _results(block: Block) -> Iterator[Embedding | Failure]:
+    """The rows and failures of *block*, in order of position; each row is copied when it is asked for."""
     columns = zip(block.ids, block.positions, block.vectors, block.tokens, block.spans, strict=True)
     # Copies: a row that someone keeps would keep the whole reply's array.
-    results: list[Embedding | Failure] = [
+    rows: Iterator[Embedding | Failure] = (
         Embedding(id, position, vector.copy(), tokens, span) for id, position, vector, tokens, span in columns
-    ]
+    )
     if block.failures:
-        results += block.failures
-        results.sort(key=lambda result: result.position)
-    return results
+        return iter(sorted([*rows, *block.failures], key=lambda result: result.position))
+    return rows

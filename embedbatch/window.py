@@ -15,9 +15,10 @@ class Window:
         self._bytes = 0
         self._released = anyio.Event()
 
-    def has_room(self, nbytes: int) -> bool:
-        """True if a document of *nbytes* may enter."""
-        return self._rows == 0 or (self._rows < self._max_rows and self._bytes + nbytes <= self._max_bytes)
+    def has_room(self, nbytes: int, rows: int = 1) -> bool:
+        """True if documents of *nbytes* and that many *rows* may enter."""
+        fits = self._rows + rows <= self._max_rows and self._bytes + nbytes <= self._max_bytes
+        return fits or (self._rows == 0 and rows == 1)
 
     def charge(self, rows: int, nbytes: int) -> None:
         """Count what has entered."""
@@ -34,3 +35,18 @@ class Window:
         """Return once something has gone out."""
         self._released = anyio.Event()
         await self._released.wait()
+
+
+def size_of_text(text: str) -> int:
+    """About how many bytes *text* keeps in memory."""
+    return len(text) if text.isascii() else 4 * len(text)
+
+
+def size(content: object) -> int:
+    """About how many bytes a document keeps in memory while it is unfinished."""
+    if isinstance(content, str):
+        return size_of_text(content)
+    try:
+        return 8 * len(content)  # type: ignore[arg-type]
+    except TypeError:
+        return 0

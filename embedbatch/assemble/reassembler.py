@@ -17,6 +17,7 @@ from typing import TypeAlias
 import numpy as np
 
 from ..errors import EmbedbatchError, InvalidReplyError
+from ..events import DocumentsEmbedded
 from ..values import Batch, Failure, Id, Span, Vector, Vectors
 from .pooling import WeightedMean
 
@@ -40,6 +41,12 @@ class Block:
     bytes: int = 0
     entered_at: float = 0.0
     first_entered_at: float = math.inf
+
+    def report(self, now: float) -> DocumentsEmbedded:
+        """The event of handing it out."""
+        seconds = max(0.0, self.documents * now - self.entered_at)
+        longest = now - self.first_entered_at
+        return DocumentsEmbedded(self.documents, len(self.positions), self.bytes, seconds, longest)
 
 
 # A document is a plain tuple here, and what befalls a batch befalls it as columns: one small object for each document
@@ -105,6 +112,10 @@ class Reassembler:
     def enter(self, position: int, id: Id, nbytes: int, now: float = 0.0) -> None:
         """Note a document; positions are counted from 0 without a gap."""
         self._unfinished[position] = (id, nbytes, now)
+
+    def enter_together(self, positions: Sequence[int], sizes: Sequence[int], now: float) -> None:
+        """Note documents of which each has its position as its id."""
+        self._unfinished.update(zip(positions, zip(positions, sizes, repeat(now)), strict=True))
 
     def expect(self, position: int, spans: Sequence[Span], weights: Sequence[int]) -> int:
         """Say that a document has one chunk for each of *spans*; return how many rows that adds."""

@@ -37,15 +37,19 @@ class Hashes:
 
     def add(self, content: Any) -> None:
         """Take in the next document. One that cannot be sent is like no other: it fails by itself."""
-        data = b"n" + self._count.to_bytes(8, "little")
-        if isinstance(content, str):
-            if content and not content.isspace():
-                data = b"t" + content.encode("utf-8", "surrogatepass")
-        elif isinstance(content, list):
-            with contextlib.suppress(TypeError, ValueError, OverflowError):
-                data = b"i" + msgspec.json.encode(content)
+        data = _sent(content) or b"n" + self._count.to_bytes(8, "little")
         self._count += 1
         self._file.write(blake2b(data, digest_size=_HASH_BYTES).digest())
+
+
+def _sent(content: Any) -> bytes | None:
+    """What tells *content* from everything else; ``None`` if it cannot be sent."""
+    if isinstance(content, str):
+        return b"t" + content.encode("utf-8", "surrogatepass") if content and not content.isspace() else None
+    if isinstance(content, list):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return b"i" + msgspec.json.encode(content)
+    return None
 
 
 def find_duplicates(hashes: Path, together: int = _TOGETHER) -> npt.NDArray[np.int64]:

@@ -29,7 +29,7 @@ from ..embedder import Embedder
 from ..errors import ConfigurationError, SourceError
 from ..plan.chunker import Chunker
 from ..plan.chunker import Source as Document
-from ..plan.counting import bears_threads, quicken
+from ..plan.counting import bears_threads, load
 from ..plan.packer import Caps
 from ..plan.tokens import TokenRatio
 from ..prices import Price, price_of
@@ -217,7 +217,7 @@ class _Survey:
         threads = _processors() if tokenizer is None or bears_threads(tokenizer) else 1
         chunker = self._chunker
         if tokenizer is not None:
-            chunker = replace(chunker, tokenizer=await anyio.to_thread.run_sync(quicken, tokenizer))
+            chunker = replace(chunker, tokenizer=await anyio.to_thread.run_sync(load, tokenizer))
         limiter = anyio.CapacityLimiter(threads)
         slabs: deque[_Slab] = deque()
         async with task_group() as tasks:

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -56,6 +57,10 @@ class Source(NamedTuple):
     position: int
     id: Id
     content: Any
+
+
+source_of: Callable[[tuple[int, Id, Any]], Source] = partial(tuple.__new__, Source)
+"""The source with these fields. What a named tuple makes of arguments is made in Python, in twice the time."""
 
 
 class Parts(NamedTuple):

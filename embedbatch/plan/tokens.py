@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigurationError
-from . import vocabulary
+from . import splitting, vocabulary
 
 if TYPE_CHECKING:
     import tiktoken
@@ -26,6 +26,7 @@ Offsets = npt.NDArray[np.int64]
 
 _CONTINUATIONS = bytes(range(0x80, 0xC0))  # of a character of several bytes in UTF-8, all but the first
 _INDENTED = re.compile(r"[^\S\r\n]*\S")
+_PARTING = {splitting.CUT, splitting.END}
 
 
 @runtime_checkable
@@ -100,6 +101,28 @@ class TiktokenTokenizer:
         return self._encoding.encode_to_numpy(text, disallowed_special=())
 
 
+class QuickTokenizer(TiktokenTokenizer):
+    """cl100k_base from its *ranks*: the same tokens as tiktoken's, in a half to two thirds of the time."""
+
+    def __init__(self, ranks: dict[bytes, int], name: str = "cl100k_base") -> None:
+        super().__init__(_cl100k_base(splitting.PATTERN, ranks, name), splits_like_cl100k=True)
+
+    @functools.cached_property
+    def _plain(self) -> tiktoken.Encoding:
+        return _cl100k_base(vocabulary.PATTERN, self._encoding._mergeable_ranks, self.name)
+
+    def encode_parts(self, text: str) -> npt.NDArray[np.uint32]:
+        """The tokens of *text*, in which ``CUT`` does not occur and ``END`` parts texts, as a token of its own."""
+        parts = splitting.with_cuts(text)
+        tokens = self._encoding.encode_to_numpy(parts, allowed_special=_PARTING, disallowed_special=())
+        return tokens[tokens != splitting.CUT_ID] if len(parts) > len(text) else tokens
+
+    def _encode(self, text: str) -> npt.NDArray[np.uint32]:
+        if splitting.CUT in text or splitting.END in text:
+            return self._plain.encode_to_numpy(text, disallowed_special=())
+        return self.encode_parts(text)
+
+
 class ByteBound:
     """One token per byte: the proven bound as a :class:`Tokenizer`, for models whose tokenizer is not known."""
 
@@ -131,23 +154,23 @@ class LazyTokenizer:
 
     def __init__(self, name: str, load: Callable[[], Tokenizer], *, overhead: int = 0) -> None:
         self.name = name
-        self._load = functools.cache(load)
+        self.load = functools.cache(load)
         self._overhead = overhead
 
     def bound(self, nbytes: int, /) -> int:
         return nbytes + self._overhead
 
     def count(self, text: str, /) -> int:
-        return self._load().count(text)
+        return self.load().count(text)
 
     def ends(self, text: str, /) -> Offsets:
-        return self._load().ends(text)
+        return self.load().ends(text)
 
     def is_stable_cut(self, text: str, cut: int, /) -> bool:
-        return self._load().is_stable_cut(text, cut)
+        return self.load().is_stable_cut(text, cut)
 
     def decode(self, tokens: Sequence[int], /) -> str:
-        return self._load().decode(tokens)
+        return self.load().decode(tokens)
 
 
 def as_tokenizer(given: object) -> Tokenizer:
@@ -155,10 +178,25 @@ def as_tokenizer(given: object) -> Tokenizer:
     import tiktoken
 
     if isinstance(given, tiktoken.Encoding):
+        if _is_cl100k_base(given):
+            return LazyTokenizer(given.name, functools.partial(_quicken, given))
         return TiktokenTokenizer(given, splits_like_cl100k=given.name == "cl100k_base")
     if isinstance(given, Tokenizer):
         return given
     raise ConfigurationError(f"tokenizer: expected a tiktoken.Encoding or a Tokenizer, got {type(given).__name__}")
+
+
+def _is_cl100k_base(given: tiktoken.Encoding) -> bool:
+    """True if *given* splits texts as cl100k_base does. A class of the caller's own may do anything."""
+    import tiktoken
+
+    is_plain = type(given) is tiktoken.Encoding and given._special_tokens == vocabulary.SPECIAL_TOKENS
+    return is_plain and given._pat_str == vocabulary.PATTERN
+
+
+@functools.lru_cache(maxsize=1)
+def _quicken(encoding: tiktoken.Encoding) -> Tokenizer:
+    return QuickTokenizer(encoding._mergeable_ranks, encoding.name)
 
 
 def cl100k_base() -> Tokenizer:
@@ -168,15 +206,13 @@ def cl100k_base() -> Tokenizer:
 
 @functools.cache
 def _load_cl100k_base() -> Tokenizer:
+    return QuickTokenizer(vocabulary.load_ranks())
+
+
+def _cl100k_base(pattern: str, ranks: dict[bytes, int], name: str) -> tiktoken.Encoding:
     import tiktoken
 
-    encoding = tiktoken.Encoding(
-        "cl100k_base",
-        pat_str=vocabulary.PATTERN,
-        mergeable_ranks=vocabulary.load_ranks(),
-        special_tokens=vocabulary.SPECIAL_TOKENS,
-    )
-    return TiktokenTokenizer(encoding, splits_like_cl100k=True)
+    return tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=vocabulary.SPECIAL_TOKENS)
 
 
 @dataclass(slots=True)

@@ -50,6 +50,31 @@ async def test_results_come_in_order(make_embedder: MakeEmbedder) -> None:
             assert isinstance(result, Failure)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize(
+    "limits", [Limits(), Limits(max_window_rows=90, max_batch_inputs=7), Limits(max_window_bytes=999)]
+)
+async def test_a_list_gives_what_a_generator_of_it_gives(
+    make_embedder: MakeEmbedder, limits: Limits, ordered: bool
+) -> None:
+    """Texts of a list are taken in many at once; documents with ids and what is none, among them, are what they are."""
+    documents = [f"text {n} ä" for n in range(500)] + [
+        Document("named", id="a"),
+        5,
+        "",
+        *(f"more {n}" for n in range(300)),
+    ]
+    seen = []
+
+    for source in (documents, (document for document in documents)):
+        async with make_embedder(limits=limits) as embedder, embedder.stream(source, ordered=ordered) as results:
+            found = sorted([result async for result in results], key=lambda result: result.position)
+        seen.append([(each.id, each.position, getattr(each, "vector", np.empty(0)).tolist()) for each in found])
+
+    assert seen[0] == seen[1]
+    assert [position for _, position, _ in seen[0]] == list(range(len(documents)))
+
+
 async def test_unordered_results_come_as_they_are_done(make_embedder: MakeEmbedder) -> None:
     """With ordered=False the first batch, which takes longest, comes last, and nothing is missing."""
     server = ScriptedServer(latency=lambda request: 50.0 if "text 0" in request.inputs else 1.0)

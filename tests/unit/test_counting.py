@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedbatch.plan import vocabulary
-from embedbatch.plan.counting import PATTERN, QuickTokenizer, bears_threads, count_all, quicken
-from embedbatch.plan.tokens import TiktokenTokenizer, as_tokenizer, cl100k_base
+from embedbatch.plan.chunker import Chunker, Source
+from embedbatch.plan.counting import bears_threads, count_all, load
+from embedbatch.plan.splitting import PATTERN
+from embedbatch.plan.tokens import LazyTokenizer, QuickTokenizer, TiktokenTokenizer, as_tokenizer, cl100k_base
 
 # White space of every kind, what Python takes for it, what each alternative of the pattern is about, and the tokens
 # that keep texts apart, whole and in pieces.
@@ -33,11 +36,13 @@ def ranks() -> dict[bytes, int]:
     return vocabulary.load_ranks()
 
 
-def like_cl100k(special_tokens: dict[str, int] = vocabulary.SPECIAL_TOKENS) -> tiktoken.Encoding:
-    """The encoding that tiktoken gives out under that name, or one with other special tokens."""
-    return tiktoken.Encoding(
-        "cl100k_base", pat_str=vocabulary.PATTERN, mergeable_ranks=ranks(), special_tokens=special_tokens
-    )
+def like_cl100k(
+    special_tokens: dict[str, int] = vocabulary.SPECIAL_TOKENS,
+    name: str = "cl100k_base",
+    kind: type[tiktoken.Encoding] = tiktoken.Encoding,
+) -> tiktoken.Encoding:
+    """The encoding that tiktoken gives out under that name, or one that differs."""
+    return kind(name, pat_str=vocabulary.PATTERN, mergeable_ranks=ranks(), special_tokens=special_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ def plain() -> TiktokenTokenizer:
 @pytest.fixture(scope="module")
 def quick() -> QuickTokenizer:
     """The quick one."""
-    tokenizer = quicken(cl100k_base())
+    tokenizer = load(cl100k_base())
     assert isinstance(tokenizer, QuickTokenizer)
     return tokenizer
 
@@ -62,7 +67,19 @@ def test_any_texts_have_the_tokens_that_tiktoken_finds(
     for text in texts:
         np.testing.assert_array_equal(quick.ends(text), plain.ends(text))
 
-    assert quick.count_all(texts) == [plain.count(text) for text in texts]
+    assert count_all(quick, texts) == [plain.count(text) for text in texts]
+
+
+@given(pieces=st.lists(st.sampled_from(PIECES), max_size=60), limit=st.integers(1, 12))
+def test_a_text_is_cut_where_tiktoken_would_have_it_cut(
+    plain: TiktokenTokenizer, quick: QuickTokenizer, pieces: list[str], limit: int
+) -> None:
+    """The same chunks with the same tokens, and the same cuts and failures, whatever the limit."""
+    source = Source(0, 0, "".join(pieces))
+    by_plain, by_quick = (Chunker(max_input_tokens=limit, tokenizer=each).plan([source]) for each in (plain, quick))
+
+    assert (by_quick.chunks, by_quick.parts, by_quick.cuts) == (by_plain.chunks, by_plain.parts, by_plain.cuts)
+    assert list(map(repr, by_quick.failures)) == list(map(repr, by_plain.failures))
 
 
 @pytest.mark.slow
@@ -77,7 +94,7 @@ def test_white_space_of_any_shape_is_split_the_same(
         texts = [text + kind for text in texts for kind in kinds]
     texts = [before + text + after for text in texts for before in ("", "b", "!", "1") for after in ("", "b", "!", "1")]
 
-    counts = quick.count_all(texts)
+    counts = count_all(quick, texts)
 
     assert counts == [plain.count(text) for text in texts]
 
@@ -91,7 +108,7 @@ def test_the_white_space_of_the_pattern_is_that_of_unicode(plain: TiktokenTokeni
     ]
     texts = [f"a{3 * character}b" for character in characters]
 
-    assert quick.count_all(texts) == [plain.count(text) for text in texts]
+    assert count_all(quick, texts) == [plain.count(text) for text in texts]
 
 
 def test_the_quick_pattern_is_that_of_the_vocabulary_without_what_looks_ahead() -> None:
@@ -109,30 +126,52 @@ def test_a_long_stretch_of_one_thing_takes_no_more_time(
     """100,000 of it: the same tokens, and no quadratic search, which would take minutes."""
     text = f"a{100_000 * kind}{end}"
 
-    assert quick.count_all([text, "b"]) == [plain.count(text), 1]
+    assert count_all(quick, [text, "b"]) == [plain.count(text), 1]
 
 
 def test_counts_are_in_order_over_many_calls(quick: QuickTokenizer) -> None:
     """Two million characters are several calls; a text of none has no tokens."""
     texts = [f"{number} " + "word " * (number % 50) for number in range(15_000)] + ["", "a"]
 
-    counts = quick.count_all(texts)
+    counts = count_all(quick, texts)
 
     assert counts[-2:] == [0, 1]
     assert counts == [quick.count(text) for text in texts]
-    assert quick.count_all([]) == []
+    assert count_all(quick, []) == []
+
+
+class Shouting(tiktoken.Encoding):
+    """An encoding of a caller's own, with the vocabulary of cl100k_base."""
+
+    def encode_to_numpy(self, text: str, **settings: Any) -> Any:
+        """The tokens of something else."""
+        return super().encode_to_numpy(text.upper(), **settings)
+
+
+def test_what_tiktoken_gives_out_as_cl100k_base_is_quickened() -> None:
+    """Under the name that it has; it is not loaded a second time before it is needed."""
+    given_one = as_tokenizer(like_cl100k(name="mine"))
+
+    assert isinstance(given_one, LazyTokenizer)
+    assert isinstance(load(given_one), QuickTokenizer)
+    assert given_one.name == load(given_one).name == "mine"
+    assert (
+        given_one.count("a    b <|endoftext|>")
+        == like_cl100k().encode_to_numpy("three    spaces <|endoftext|>", disallowed_special=()).size
+    )
 
 
 def test_another_tokenizer_stays_what_it_is() -> None:
-    """With another pattern, or other special tokens, it is not quickened; the caller's own is asked text by text."""
+    """With another pattern, other special tokens or a class of its own; the caller's own is asked text by text."""
     encoding = tiktoken.Encoding(
         "own", pat_str=r"\S+|\s+", mergeable_ranks={bytes([n]): n for n in range(256)}, special_tokens={}
     )
     other = as_tokenizer(encoding)
+    shouting = as_tokenizer(like_cl100k(kind=Shouting))
 
-    assert quicken(other) is other
-    assert not isinstance(quicken(as_tokenizer(like_cl100k(special_tokens={}))), QuickTokenizer)
-    assert isinstance(quicken(as_tokenizer(like_cl100k())), QuickTokenizer)
+    assert load(other) is other
+    assert not isinstance(load(as_tokenizer(like_cl100k(special_tokens={}))), QuickTokenizer)
+    assert shouting.count("hello there") == like_cl100k().encode_to_numpy("HELLO THERE").size
     assert count_all(other, ["ab", "", "abc"]) == [2, 0, 3]
     assert bears_threads(other)
     assert not bears_threads(Words())

@@ -13,7 +13,7 @@ import msgspec
 from ...errors import ConfigurationError, SourceError
 from ...values import Id
 from .files import LineSource
-from .source import BEGINNING, NO_EXTRA, Place, Row, invalid_utf8, no_column
+from .source import BEGINNING, NO_EXTRA, Place, Row, invalid_utf8, no_column, row_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class TextLines(LineSource):
                     self.pass_over(SourceError(invalid_utf8(error), path=str(part.path), line=number))
                     continue
                 text = text.removesuffix("\n").removesuffix("\r")
-                yield Row(count, text, number, len(line), offset, part.file)
+                yield row_of((count, text, number, len(line), offset, part.file, NO_EXTRA))
                 count += 1
 
 
@@ -64,6 +64,7 @@ class JsonLines(LineSource):
         named = self.chosen((), but=())
         unseen = set() if count else {text_column, *named}
         for part in self.parts(start.line, start.offset):
+            file = part.file
             for number, offset, line in part.lines():
                 if not line or line.isspace():
                     continue
@@ -83,7 +84,7 @@ class JsonLines(LineSource):
                     unseen.difference_update(record)
                     first = first or list(record)
                 extra = self._extra(record) if columns else NO_EXTRA
-                yield Row(id, record.get(text_column), number, len(line), offset, part.file, extra)
+                yield row_of((id, record.get(text_column), number, len(line), offset, file, extra))
                 count += 1
         if count and unseen:
             column = next(each for each in (text_column, *named) if each in unseen)

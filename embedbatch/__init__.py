@@ -68,6 +68,7 @@ from .events import (
     RequestHedged,
     RunStopped,
 )
+from .models import Model, Role
 from .plan.tokens import Tokenizer
 from .results import Results
 from .settings import Limits, Retries
@@ -117,6 +118,7 @@ __all__ = [
     "Limiter",
     "Limits",
     "MalformedReplyError",
+    "Model",
     "ModelNotFoundError",
     "NotAttemptedError",
     "QuotaExhaustedError",
@@ -126,6 +128,7 @@ __all__ = [
     "RequestRefusedError",
     "Results",
     "Retries",
+    "Role",
     "RunError",
     "RunInterruptedError",
     "RunStopped",

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,13 +18,14 @@ from .assemble.collector import Collector
 from .dispatch.account import Account
 from .dispatch.limiter import Limiter
 from .dispatch.router import Route
-from .endpoints import Endpoint, Model, public_url
+from .endpoints import Endpoint, public_url
 from .errors import ConfigurationError, FailedDocumentsError, InvalidInputError, RunStoppedError
 from .events import DocumentCut, DocumentRepaired, Event, Observe, observe_nothing
+from .models import Model
 from .plan.chunker import Chunker
 from .plan.inputs import Inputs, read_input, read_inputs
 from .plan.packer import Caps, Packer
-from .plan.tokens import LazyTokenizer, Tokenizer, as_tokenizer, cl100k_base
+from .plan.tokens import Tokenizer
 from .results import Results
 from .settings import (
     DEFAULT_LIMITS,
@@ -43,7 +45,7 @@ from .singles import Singles
 from .stats import Capacity, Stats, Tally
 from .store import NoStore, Store
 from .values import Content, Cut, Document, Embeddings, Id, Vector
-from .wiring import Wiring, find_targets, input_limits
+from .wiring import Wiring, find_targets, find_tokenizer, input_limits
 
 if TYPE_CHECKING:
     import httpx
@@ -69,7 +71,9 @@ class Embedder:
     its own limits, a batch goes to the first that is ready, and one that fails is done without until it is back.
     Embedders for the same endpoint, key and model share one *limiter*: ``Embedder(…, limiter=other.limiter)``.
 
-    *tokenizer* is a ``tiktoken.Encoding`` or a :class:`Tokenizer` for models whose tokenizer is not known.
+    *tokenizer*, for models whose own is not known, is the path of a ``tokenizer.json`` (with ``embedbatch[hf]``), a
+    ``tiktoken.Encoding`` or a :class:`Tokenizer`. *model_info* says what is to be known of a model instead of what is.
+
     *transport* is ``"httpx"``, ``"aiohttp"`` (the faster one, of ``embedbatch[fast]``) or an
     ``httpx.AsyncBaseTransport``; without it aiohttp is used where it is installed, on asyncio and without a proxy in
     the environment. *http_client*, *store*, *observe* and *rng* are seams.
@@ -102,19 +106,26 @@ class Embedder:
         surrogates: Surrogates = "replace",
         count_tokens: bool = False,
         max_input_tokens: int | None = None,
-        tokenizer: tiktoken.Encoding | Tokenizer | None = None,
+        tokenizer: tiktoken.Encoding | Tokenizer | str | PathLike[str] | None = None,
+        model_info: Model | None = None,
         store: Store | None = None,
         observe: Observe = observe_nothing,
         rng: Random | None = None,
     ) -> None:
         self.model, self.long_input = model, long_input
         targets = find_targets(
-            model, base_url=base_url, api_key=api_key, endpoint=endpoint, endpoints=endpoints, dimensions=dimensions
+            model,
+            base_url=base_url,
+            api_key=api_key,
+            endpoint=endpoint,
+            endpoints=endpoints,
+            dimensions=dimensions,
+            model_info=model_info,
         )
         first = targets[0]
         self.endpoint, self.base_url, self.dimensions = first.endpoint, first.base_url, first.dimensions
         self._chunker = Chunker(
-            tokenizer=_tokenizer(tokenizer, first.model),
+            tokenizer=find_tokenizer(tokenizer, first.model),
             long_input=long_input,
             empty=empty,
             surrogates=surrogates,
@@ -367,19 +378,3 @@ def _capacity(route: Route) -> Capacity:
         tokens_per_second=tokens,
         away_seconds=limiter.away_for,
     )
-
-
-def _tokenizer(given: object, model: Model) -> Tokenizer | None:
-    if given is not None:
-        return as_tokenizer(given)
-    if model.tokenizer == "cl100k_base":
-        return cl100k_base()
-    if model.tokenizer == "local":
-        return LazyTokenizer("local", _local_tokenizer, overhead=1)
-    return None
-
-
-def _local_tokenizer() -> Tokenizer:
-    from .local import load
-
-    return load().tokenizer

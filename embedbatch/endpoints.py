@@ -1,17 +1,17 @@
-"""What one server accepts, and what is known about models. Facts with their sources, no behaviour."""
+"""What one server accepts. Facts with their sources, and how one is found from what the user says."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from .errors import ConfigurationError
+from .models import UNKNOWN_MODEL, Model, known_model
 
-__all__ = ["Endpoint", "Model"]
+__all__ = ["Endpoint"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +61,6 @@ class Endpoint:
             )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """What is known of a model: its vector size, its limit in tokens, and the name of its tokenizer."""
-
-    dimensions: int | None = None
-    max_input_tokens: int = 8_192
-    tokenizer: str | None = None
-    takes_dimensions: bool = True
-
-
 # OpenAI's OpenAPI document, CreateEmbeddingRequest: at most 2,048 inputs, 8,192 tokens each, 300,000 in one
 # request. The last is reported to be counted as 0.25 token per UTF-8 byte (timescale/pgai#730), so a body stays
 # below 1.2 MB too.
@@ -87,17 +77,6 @@ LOCAL = Endpoint(name="local", base_url="http://embedbatch.local/v1", max_input_
 
 # A server nothing is known of: the wire contract, without what many servers lack (contract: token arrays).
 UNKNOWN = Endpoint(name="openai-compatible")
-
-# tiktoken/model.py for the tokenizers; developers.openai.com/api/docs/models for sizes.
-MODELS = MappingProxyType(
-    {
-        "text-embedding-3-small": Model(dimensions=1_536, tokenizer="cl100k_base"),
-        "text-embedding-3-large": Model(dimensions=3_072, tokenizer="cl100k_base"),
-        "text-embedding-ada-002": Model(dimensions=1_536, tokenizer="cl100k_base", takes_dimensions=False),
-        "local": Model(dimensions=256, tokenizer="local"),
-    }
-)
-UNKNOWN_MODEL = Model()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,10 +109,13 @@ def resolve(
     api_key: str | None,
     endpoint: Endpoint | None,
     dimensions: int | None,
+    model_info: Model | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Target:
     """
     Find the endpoint for *model*: from the arguments, then ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY``.
+
+    *model_info* is known of the model, whatever is in the table.
 
     Raises :class:`ConfigurationError` when there is no way to reach one, or *dimensions* cannot be had.
     """
@@ -157,7 +139,7 @@ def resolve(
     # Many servers take any model name, "local" among them: that one is known at home only.
     # A deployment of a known model may have any name, so what the embedder calls it counts as well.
     names = (name for name in (model, given) if at_home or name != "local")
-    knowledge = next((MODELS[name] for name in names if name in MODELS), UNKNOWN_MODEL)
+    knowledge = model_info or next(filter(None, map(known_model, names)), UNKNOWN_MODEL)
     return Target(
         endpoint=endpoint,
         base_url=base_url or endpoint.base_url or "",
@@ -184,8 +166,9 @@ def _check_dimensions(model: str, knowledge: Model, dimensions: int | None) -> i
     if knowledge.dimensions is not None:
         if not knowledge.takes_dimensions and dimensions != knowledge.dimensions:
             raise ConfigurationError(f"dimensions: {model} always gives {knowledge.dimensions:,}, got {dimensions:,}")
-        if dimensions > knowledge.dimensions:
-            raise ConfigurationError(f"dimensions: {model} gives at most {knowledge.dimensions:,}, got {dimensions:,}")
+        most = knowledge.max_dimensions or knowledge.dimensions
+        if dimensions > most:
+            raise ConfigurationError(f"dimensions: {model} gives at most {most:,}, got {dimensions:,}")
     return dimensions
 
 

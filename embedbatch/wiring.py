@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from .dispatch.router import Route, Router
 from .endpoints import LOCAL, Endpoint, Target, resolve
 from .errors import ConfigurationError
 from .events import Observe
+from .models import Model
+from .plan.tokens import LazyTokenizer, Tokenizer, as_tokenizer
 from .settings import Limits, Retries, TransportName
 from .wire.request import RequestTemplate
 
@@ -97,18 +100,19 @@ def find_targets(
     endpoint: Endpoint | None,
     endpoints: Sequence[Endpoint] | None,
     dimensions: int | None,
+    model_info: Model | None = None,
 ) -> list[Target]:
     """The endpoints to use: all of *endpoints*, or else the one that the other arguments name."""
+    if not isinstance(model_info, Model | None):
+        raise ConfigurationError(f"model_info: expected a Model, got {model_info!r}")
+    find = partial(resolve, model, api_key=api_key, dimensions=dimensions, model_info=model_info)
     if endpoints is None:
-        return [resolve(model, base_url=base_url, api_key=api_key, endpoint=endpoint, dimensions=dimensions)]
+        return [find(base_url=base_url, endpoint=endpoint)]
     if base_url is not None or endpoint is not None:
         raise ConfigurationError("endpoints: expected them alone, got base_url= or endpoint= as well")
     if not endpoints:
         raise ConfigurationError("endpoints: expected at least one, got none")
-    targets = [
-        resolve(model, base_url=None, api_key=api_key, endpoint=endpoint, dimensions=dimensions)
-        for endpoint in endpoints
-    ]
+    targets = [find(base_url=None, endpoint=endpoint) for endpoint in endpoints]
     sizes = {target.dimensions for target in targets} - {None}
     if len(sizes) > 1:
         raise ConfigurationError(f"endpoints: their models give vectors of different sizes: {sorted(map(str, sizes))}")
@@ -122,7 +126,22 @@ def input_limits(targets: Sequence[Target], max_input_tokens: int | None) -> dic
     return {
         "max_input_tokens": max_input_tokens,
         "token_arrays": all(target.endpoint.token_arrays for target in targets),
+        "special_tokens": max(target.model.special_tokens for target in targets),
     }
+
+
+def find_tokenizer(given: object, model: Model) -> Tokenizer | None:
+    """The tokenizer that is *given*, or else that of *model*, if it is known."""
+    if given is None and model.tokenizer == "local":
+        return LazyTokenizer("local", _local_tokenizer, overhead=1)
+    known = model.tokenizer if given is None else given
+    return None if known is None else as_tokenizer(known)
+
+
+def _local_tokenizer() -> Tokenizer:
+    from .local import load
+
+    return load().tokenizer
 
 
 def _limits_of(endpoint: Endpoint, limits: Limits) -> Limits:

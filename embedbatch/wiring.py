@@ -19,6 +19,7 @@ from .models import Model
 from .plan.tokens import LazyTokenizer, Tokenizer, as_tokenizer
 from .settings import Limits, Retries, TransportName
 from .wire.request import RequestTemplate
+from .wire.shape import AS_IT_IS, Shape
 
 if TYPE_CHECKING:
     import httpx
@@ -42,6 +43,8 @@ class Wiring:
     transport: httpx.AsyncBaseTransport | TransportName | None
     rng: Random
     observe: Observe
+    shape: Shape = AS_IT_IS
+    room: int = 0  # bytes that a request may have besides
 
     def connect(self, targets: Sequence[Target], limiter: Limiter | None) -> Sender:
         """A sender with a route to each of *targets*."""
@@ -55,6 +58,7 @@ class Wiring:
             retries=self.retries,
             rng=self.rng,
             observe=self.observe,
+            shape=self.shape,
         )
 
     def _route(self, target: Target, limiter: Limiter | None) -> Route:
@@ -81,7 +85,7 @@ class Wiring:
             lessons=Lessons(
                 max_inputs=min(limits.max_batch_inputs, endpoint.max_inputs),
                 max_tokens=min(limits.max_batch_tokens, endpoint.max_request_tokens),
-                max_bytes=min(limits.max_batch_bytes, endpoint.max_request_bytes) - template.overhead,
+                max_bytes=min(limits.max_batch_bytes, endpoint.max_request_bytes) - template.overhead - self.room,
             ),
         )
 
@@ -94,13 +98,12 @@ def _local_app() -> LocalApp:
 
 def find_targets(
     model: str,
-    *,
     base_url: str | None,
     api_key: str | None,
     endpoint: Endpoint | None,
     endpoints: Sequence[Endpoint] | None,
     dimensions: int | None,
-    model_info: Model | None = None,
+    model_info: Model | None,
 ) -> list[Target]:
     """The endpoints to use: all of *endpoints*, or else the one that the other arguments name."""
     if not isinstance(model_info, Model | None):
@@ -128,6 +131,25 @@ def input_limits(targets: Sequence[Target], max_input_tokens: int | None) -> dic
         "token_arrays": all(target.endpoint.token_arrays for target in targets),
         "special_tokens": max(target.model.special_tokens for target in targets),
     }
+
+
+def find_shape(target: Target, truncate_dimensions: int | None, *, normalize: bool) -> Shape:
+    """What is to be made of the vectors of *target*. Raises :class:`ConfigurationError` for what would be no good."""
+    if not isinstance(normalize, bool):
+        raise ConfigurationError(f"normalize: expected True or False, got {normalize!r}")
+    if truncate_dimensions is None:
+        return Shape(normalize=normalize)
+    if isinstance(truncate_dimensions, bool) or not isinstance(truncate_dimensions, int) or truncate_dimensions < 1:
+        raise ConfigurationError(f"truncate_dimensions: expected an int of at least 1, got {truncate_dimensions!r}")
+    whole = target.dimensions
+    if whole is not None and truncate_dimensions > whole:
+        raise ConfigurationError(f"truncate_dimensions: {target.name} gives {whole:,}, got {truncate_dimensions:,}")
+    if target.model.matryoshka is False and truncate_dimensions != whole:
+        raise ConfigurationError(
+            f"truncate_dimensions: the first numbers of {target.name}'s vectors are no vectors of their own. If they "
+            "are, say so: model_info=Model(matryoshka=True, …)"
+        )
+    return Shape(dimensions=truncate_dimensions, normalize=True)
 
 
 def find_tokenizer(given: object, model: Model) -> Tokenizer | None:

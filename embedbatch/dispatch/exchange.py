@@ -27,6 +27,8 @@ from ..wire.body import Body
 from ..wire.fault import FOR_A_RATE, Action, Fault, Trouble, holds_error, judge, read_request_id
 from ..wire.quota import QuotaHeaders, read_quota
 from ..wire.reply import Decoded, decode, is_slow
+from ..wire.request import with_fields
+from ..wire.shape import AS_IT_IS, Shape
 from .account import Account
 from .limiter import Lease
 from .router import Route, Router
@@ -60,7 +62,8 @@ class Exchange:
     """
     Sends requests, judges the replies, and tells the limiter, the account and the observer.
 
-    *dimensions*, the size of the vectors, is the same for all endpoints; the first reply pins it.
+    *dimensions*, the size of the vectors as they come, is the same for all endpoints; the first reply pins it. They
+    leave in *shape*.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Exchange:
         retries: Retries,
         dimensions: int | None,
         observe: Observe,
+        shape: Shape = AS_IT_IS,
         in_thread: Callable[..., Awaitable[Any]] = partial(anyio.to_thread.run_sync, abandon_on_cancel=True),
     ) -> None:
         self.dimensions = dimensions
@@ -78,6 +82,7 @@ class Exchange:
         self._retries = retries
         self._observe = observe
         self._in_thread = in_thread
+        self._shape = shape
 
     def enter(self, account: Account) -> None:
         """A batch of *account*'s run is on its way."""
@@ -154,7 +159,7 @@ class Exchange:
         outcome: Outcome | None = None
         attempt.account.usage += Usage(requests=1)
         try:
-            outcome, reply = await self._ask(route, attempt.batch)
+            outcome, reply = await self._ask(route, attempt.batch, attempt.account.fields)
             if isinstance(outcome, Fault):
                 outcome = self._set_aside(route, outcome)
                 if route.transport.is_closed:  # from this side: nothing was learned about the endpoint
@@ -184,13 +189,14 @@ class Exchange:
                 account.close(fault.error)
         return fault
 
-    async def _ask(self, route: Route, batch: Batch) -> tuple[Outcome, Reply | None]:
+    async def _ask(self, route: Route, batch: Batch, fields: bytes) -> tuple[Outcome, Reply | None]:
         """Send the bytes; judge what comes back, and decode it if it is good."""
         # More bytes than the vectors can have, so that an endless reply does not fill the memory.
         max_reply = 65_536 + len(batch) * (self.dimensions or 16_384) * _BYTES_PER_NUMBER
         body = Body(len(batch))
         try:
-            reply = await route.transport.send(route.template.body(batch), body, max_reply=max_reply)
+            sent = with_fields(route.template.body(batch), fields)
+            reply = await route.transport.send(sent, body, max_reply=max_reply)
         except RequestError as error:
             if route.transport.is_closed:
                 return Fault(Action.STOP, error), None
@@ -199,7 +205,7 @@ class Exchange:
         rule = partial(judge, proven=route.is_proven, max_wait=self._retries.max_server_wait)
         if not 200 <= reply.status < 300:
             return rule(reply.status, reply.headers, body.text), reply
-        read = partial(decode, body, dimensions=self.dimensions, request_id=read_request_id(reply.headers))
+        read = partial(self._read, body, request_id=read_request_id(reply.headers))
         try:
             return (await self._in_thread(read) if is_slow(body) else read()), reply
         except InvalidReplyError as error:
@@ -207,6 +213,11 @@ class Exchange:
                 return rule(200, reply.headers, body.text), reply
             trouble = Trouble.FAILURE if isinstance(error, MalformedReplyError) else Trouble.NONE
             return Fault(Action.WAIT, error, trouble), reply
+
+    def _read(self, body: Body, *, request_id: str | None) -> Decoded:
+        """The vectors in *body*, in their shape."""
+        decoded = decode(body, dimensions=self.dimensions, request_id=request_id)
+        return self._shape.apply(decoded, request_id=request_id)
 
     def _note_fault(self, route: Route, lease: Lease, fault: Fault, attempt: Attempt, quota: QuotaHeaders) -> None:
         seconds = anyio.current_time() - lease.sent_at
@@ -238,7 +249,7 @@ class Exchange:
         sent_bytes = sum(map(len, batch.inputs))
         if len(decoded.bad_rows) < len(batch):
             route.is_proven = True
-            self.dimensions = self.dimensions or decoded.vectors.shape[1]
+            self.dimensions = self.dimensions or decoded.dimensions
         route.good_at = now
         route.hedges.note(now - lease.sent_at)
         was_away, away_for = route.limiter.is_away, route.limiter.away_for

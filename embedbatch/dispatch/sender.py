@@ -21,6 +21,7 @@ from ..settings import Retries
 from ..values import Batch
 from ..wire.fault import FOR_A_RATE, Action, Fault
 from ..wire.reply import Decoded
+from ..wire.shape import AS_IT_IS, Shape
 from .account import Account, RunClosedError
 from .backoff import backoff
 from .exchange import Attempt, Exchange
@@ -49,10 +50,17 @@ class Sender:
     """Sends batches over the routes there are. What it learns there holds for every run."""
 
     def __init__(
-        self, *, router: Router, dimensions: int | None, retries: Retries, rng: Random, observe: Observe
+        self,
+        *,
+        router: Router,
+        dimensions: int | None,
+        retries: Retries,
+        rng: Random,
+        observe: Observe,
+        shape: Shape = AS_IT_IS,
     ) -> None:
         self.router = router
-        self._exchange = Exchange(router=router, retries=retries, dimensions=dimensions, observe=observe)
+        self._exchange = Exchange(router=router, retries=retries, dimensions=dimensions, observe=observe, shape=shape)
         self._inquiry = Inquiry(router, observe)
         self._retries = retries
         self._rng = rng

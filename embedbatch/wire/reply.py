@@ -49,13 +49,20 @@ class Decoded:
     The vectors of one reply, float32 of shape (inputs, dimensions), in the order of the batch.
 
     *bad_rows* maps each row that holds no usable vector to the reason. Token counts are ``None`` where the
-    server did not tell, or told what is no count.
+    server did not tell, or told what is no count. *whole* is the size of the vectors as they came, where they were
+    made shorter since.
     """
 
     vectors: Vectors
     bad_rows: dict[int, str]
     prompt_tokens: int | None
     total_tokens: int | None
+    whole: int | None = None
+
+    @property
+    def dimensions(self) -> int:
+        """The size of the vectors as the server gives them."""
+        return self.whole or self.vectors.shape[1]
 
 
 def decode(body: Body, *, dimensions: int | None, request_id: str | None = None) -> Decoded:

@@ -40,3 +40,8 @@ class RequestTemplate:
     def body(self, batch: Batch) -> bytes:
         """The body for *batch*: always an array of inputs; token arrays are nested."""
         return b"".join((self._head, b",".join(batch.inputs), b"]}"))
+
+
+def with_fields(body: bytes, fields: bytes) -> bytes:
+    """*body* with more *fields*: JSON, each behind a comma."""
+    return b"%b%b}" % (body[:-1], fields) if fields else body

@@ -114,7 +114,8 @@ def test_npy_is_an_array_that_numpy_loads(tmp_path: Path) -> None:
         '{"id":1180591620717411303424,"tokens":5,"text":"z"}',
     ]
     assert (tmp_path / "v.npy.meta.json").read_text() == (
-        '{"model":"m","dimensions":4,"endpoint":"e","base_url":"http://h/v1","version":"1"}\n'
+        '{"model":"m","dimensions":4,"endpoint":"e","base_url":"http://h/v1","version":"1",'
+        '"truncate_dimensions":null,"normalize":false,"query_prefix":"","query_fields":{}}\n'
     )
 
 

@@ -33,6 +33,17 @@ Destination = Annotated[Path, typer.Option("--output", "-o", metavar="DEST", hel
 Model = Annotated[str, typer.Option(help="The model. local is the embedded one: no key, no network.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Of the server. (default: OPENAI_BASE_URL, or OpenAI's)")]
 Dimensions = Annotated[int | None, typer.Option(help="Of the vectors. (default: the model's)")]
+TruncateDimensions = Annotated[
+    int | None, typer.Option(help="Keep so many numbers of each vector, scaled to length 1.", min=1)
+]
+Normalize = Annotated[bool, typer.Option("--normalize", help="Scale every vector to length 1.")]
+TokenizerFile = Annotated[
+    str | None,
+    typer.Option("--tokenizer", metavar="FILE", help="The model's tokenizer.json. (default: if it is known)"),
+]
+RoleName = Annotated[
+    str | None, typer.Option("--role", metavar="document|query|…", help="What the texts are for, if the model cares.")
+]
 TextColumn = Annotated[str, typer.Option(help="The column with the document.")]
 IdColumn = Annotated[str | None, typer.Option(help="The column with its id. (default: numbers from 0)")]
 KeepText = Annotated[bool, typer.Option("--keep-text", help="Write the texts too.")]
@@ -76,6 +87,10 @@ def run(
     model: Model = "text-embedding-3-small",
     base_url: BaseUrl = None,
     dimensions: Dimensions = None,
+    truncate_dimensions: TruncateDimensions = None,
+    normalize: Normalize = False,
+    role: RoleName = None,
+    tokenizer: TokenizerFile = None,
     text_column: TextColumn = "text",
     id_column: IdColumn = None,
     keep_text: KeepText = False,
@@ -126,14 +141,9 @@ def run(
             "dedupe": not no_dedupe,
             "fresh": fresh,
         }
-        options = {
-            "base_url": base_url,
-            "dimensions": dimensions,
-            "long_input": long_input,
-            "empty": empty,
-            "count_tokens": not no_tokens,
-            "limits": limits,
-        }
+        vectors = {"dimensions": dimensions, "truncate_dimensions": truncate_dimensions, "normalize": normalize}
+        texts = {"role": role, "tokenizer": tokenizer, "long_input": long_input, "empty": empty}
+        options = {"base_url": base_url, **vectors, **texts, "count_tokens": not no_tokens, "limits": limits}
         watch = Watch(report=report, log_json=log_json, price=price, max_cost=max_cost)
         if not run_job(source, output, model, job=job, options=options, watch=watch, cache=cache):
             raise typer.Exit(DOCUMENTS_FAILED)
@@ -144,6 +154,8 @@ def plan(
     source: Source,
     model: Model = "text-embedding-3-small",
     base_url: BaseUrl = None,
+    role: RoleName = None,
+    tokenizer: TokenizerFile = None,
     format: FormatName = None,
     text_column: TextColumn = "text",
     id_column: IdColumn = None,
@@ -180,6 +192,8 @@ def plan(
         }
         options = {
             "base_url": base_url,
+            "role": role,
+            "tokenizer": tokenizer,
             "long_input": long_input,
             "empty": empty,
             "count_tokens": True,

@@ -65,6 +65,7 @@ from .events import (
     EndpointBack,
     EndpointPaused,
     Event,
+    InputsShortened,
     RequestHedged,
     RunStopped,
 )
@@ -111,6 +112,7 @@ __all__ = [
     "Failure",
     "InputError",
     "InputTooLongError",
+    "InputsShortened",
     "InvalidInputError",
     "InvalidReplyError",
     "InvalidTextError",

@@ -27,6 +27,7 @@ __all__ = [
     "EndpointBack",
     "EndpointPaused",
     "Event",
+    "InputsShortened",
     "RequestHedged",
     "RunStopped",
 ]
@@ -111,6 +112,19 @@ class CapLearned:
 
 
 @dataclass(frozen=True, slots=True)
+class InputsShortened:
+    """
+    An endpoint's usage tells that it cuts inputs, of which one had *longest* tokens, to *limit* tokens, without a word.
+
+    It is told once for an endpoint, and found only where inputs are counted exactly.
+    """
+
+    endpoint: str
+    limit: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
 class RequestHedged:
     """
     A request with *inputs* inputs was late, and sent a second time. *won* tells that the copy's vectors were taken;
@@ -175,6 +189,7 @@ Event: TypeAlias = (
     | EndpointBack
     | BatchSplit
     | CapLearned
+    | InputsShortened
     | RequestHedged
     | DocumentsEmbedded
     | DocumentFailed

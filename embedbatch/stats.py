@@ -18,6 +18,7 @@ from .events import (
     EndpointAway,
     EndpointPaused,
     Event,
+    InputsShortened,
     RequestHedged,
 )
 
@@ -135,6 +136,8 @@ class Tally:
                 counts["requests"] += event.cancelled
             case CapLearned():
                 self._caps[f"{event.endpoint} {event.unit}"] = event.number
+            case InputsShortened():
+                self._caps[f"{event.endpoint} tokens of an input"] = event.limit
             case DocumentsEmbedded():
                 counts["documents"] += event.documents
                 counts["vectors"] += event.rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -19,7 +20,16 @@ from ..errors import (
     MalformedReplyError,
     RequestError,
 )
-from ..events import AttemptFailed, BatchAnswered, EndpointAway, EndpointBack, EndpointPaused, Observe, RequestHedged
+from ..events import (
+    AttemptFailed,
+    BatchAnswered,
+    EndpointAway,
+    EndpointBack,
+    EndpointPaused,
+    InputsShortened,
+    Observe,
+    RequestHedged,
+)
 from ..settings import Retries
 from ..tasks import task_group
 from ..values import Batch, Usage
@@ -277,6 +287,20 @@ class Exchange:
                 prompt_tokens=decoded.prompt_tokens,
                 total_tokens=decoded.total_tokens,
             )
+        )
+        self._look_for_shortening(route, batch, decoded.prompt_tokens)
+
+    def _look_for_shortening(self, route: Route, batch: Batch, used: int | None) -> None:
+        """Say so, once, if the endpoint's count of *batch* shows that it cuts long inputs."""
+        limit = route.shortening.note(batch.tokens, used)
+        if limit is None:
+            return
+        self._observe(InputsShortened(route.name, limit, max(batch.tokens)))
+        warnings.warn(
+            f"{route.name} shortens inputs without a word: of {sum(batch.tokens):,} tokens in a request it counted "
+            f"{used:,}, as if each input ended after {limit:,}. The rest is not in the vectors. Pass max_input_tokens="
+            f"{limit}, and long documents are cut as long_input= says. (Or the tokenizer is not that of the model.)",
+            stacklevel=2,
         )
 
     def _learn_ratio(self, route: Route, lease: Lease, sent_bytes: int, counted: float, used: int) -> None:

@@ -16,6 +16,7 @@ from ..wire.request import RequestTemplate
 from .hedges import Hedges
 from .lessons import Lessons
 from .limiter import Lease, Limiter, acquire
+from .shortening import Shortening
 from .tickets import URGENT, Ticket
 
 if TYPE_CHECKING:  # httpx is loaded when the first Embedder is made
@@ -42,6 +43,7 @@ class Route:
     lessons: Lessons
     ratio: TokenRatio = field(default_factory=TokenRatio)
     hedges: Hedges = field(default_factory=Hedges)
+    shortening: Shortening = field(default_factory=Shortening)
     is_proven: bool = False
     good_at: float = -math.inf
     out_until: float = -math.inf

@@ -10,8 +10,9 @@ LIMITS = frozenset({128, 256, 384, 512, 1_024, 2_048, 4_096, 8_192, 16_384, 32_7
 """Tokens at which models end."""
 
 _LEAST = 64  # tokens: no model takes less, and what differs in short texts is something else
-_FAR = 1.25  # times the limit: another tokenizer rarely finds so much less, and just a usual limit
-_APART = 1.05  # two inputs that differ so much, and count the same, were made equal
+_FAR = 1.25  # times what was counted: another tokenizer rarely finds so much less, and just a usual limit
+_APART = 1.1  # times the other: inputs that differ so much, and count the same, were made equal
+_ENOUGH = 3  # of them
 _OFFSETS = range(-2, 4)  # tokens that a server leaves out of every input, or adds: [CLS] and [SEP], most of all
 
 _Limit: TypeAlias = "tuple[int, int]"  # tokens left out of every input; tokens at which inputs are cut, in our count
@@ -31,7 +32,7 @@ class Shortening:
         self._offsets: Iterable[int] = _OFFSETS  # that are possible yet
         self._whole = 0  # tokens of the longest input that was counted right
         self._limits: set[_Limit] = set()  # that explain the short counts so far, if there were any
-        self._longest = 0  # the longest input behind them
+        self._longest: list[int] = []  # the longest inputs of these requests, as far as they are of other lengths
 
     def note(self, counts: Sequence[int], used: int | None) -> int | None:
         """
@@ -56,9 +57,10 @@ class Shortening:
             self.is_over = True
             return None
         _, limit = min(self._limits, key=lambda each: (each[1] not in LIMITS, abs(each[0])))
-        before, self._longest = self._longest or longest, longest
-        is_far = limit in LIMITS and longest >= _FAR * limit
-        self.is_over = is_far or max(before, longest) >= _APART * min(before, longest)
+        if all(max(longest, other) >= _APART * min(longest, other) for other in self._longest):
+            self._longest.append(longest)
+        is_obvious = limit in LIMITS and sum(counts) >= _FAR * used
+        self.is_over = is_obvious or len(self._longest) >= _ENOUGH
         return limit if self.is_over else None
 
 

@@ -50,13 +50,13 @@ def test_inputs_that_were_not_counted_are_no_sign(batches: list[list[int]]) -> N
 
 @given(limit=st.integers(70, 8_192), short=batches, among=st.lists(st.integers(1, 9_000), max_size=9), offset=offsets)
 def test_what_is_shortened_is_found_out(limit: int, short: list[list[int]], among: list[int], offset: int) -> None:
-    """After any number of right counts, at the second long input that is not as long as the first at the latest."""
+    """After any number of right counts, at the third long input of another length at the latest."""
     shortening = Shortening()
     for sizes in short:
         whole = [min(size, limit) for size in sizes]
         assert shortening.note(whole, sum(whole) - offset * len(whole)) is None
 
-    requests = [2 * limit], [*among, 3 * limit + max(among, default=0)]
+    requests = [2 * limit], [*among, 3 * limit + max(among, default=0)], [4 * (limit + 9_000)]
     found = [shortening.note(sizes, sum(min(size, limit) - offset for size in sizes)) for sizes in requests]
     (told,) = [each for each in found if each]
     assert told == limit if short and not offset else abs(told - limit) <= 3
@@ -64,7 +64,7 @@ def test_what_is_shortened_is_found_out(limit: int, short: list[list[int]], amon
 
 @pytest.mark.parametrize("limit", sorted(LIMITS))
 def test_a_usual_limit_is_believed_at_once(limit: int) -> None:
-    """One reply with an input far longer shows it, alone or among others that are whole; and it is told once."""
+    """One reply far too low shows it, to a long input alone or among others that are whole; and it is told once."""
     alone, among = Shortening(), Shortening()
 
     assert alone.note([2 * limit], limit) == limit
@@ -97,4 +97,5 @@ def test_limits_that_differ_are_none() -> None:
     """A server that shortens does so always at the same length."""
     shortening = Shortening()
 
-    assert [shortening.note([size], used) for size, used in ((520, 500), (900, 850), (2_000, 500))] == [None] * 3
+    short = ((520, 500), (900, 850), (2_000, 500), (3_000, 500), (4_000, 500))
+    assert [shortening.note([size], used) for size, used in short] == [None] * len(short)

@@ -163,8 +163,8 @@ _NIM = "https://docs.api.nvidia.com/nim/reference/nvidia-llama-3_2-nv-embedqa-1b
 _NIM_2 = "https://build.nvidia.com/nvidia/llama-nemotron-embed-1b-v2/modelcard"
 _NIM_USE = "https://docs.nvidia.com/nim/nemo-retriever/text-embedding/2.0.0/use-the-api-openai.html"
 _WORDLLAMA = "https://pypi.org/project/wordllama/"
-# Of the open models: size, limit and prompts in one place, from their cards.
-_MTEB = "https://github.com/embeddings-benchmark/mteb/tree/a905523d0/mteb/models/model_implementations/"
+# Sizes, limits and prompts of open models in one place.
+_MTEB = "https://github.com/embeddings-benchmark/mteb/blob/a905523d0/mteb/models/model_implementations/"
 
 
 def _card(name: str) -> str:
@@ -215,12 +215,12 @@ def _arctic(dimensions: int, max_input_tokens: int = 512, **more: Any) -> Model:
     return _bert(dimensions, max_input_tokens, _MTEB + "arctic_models.py", **{"roles": _SEARCHING, **more})
 
 
-def _e5(dimensions: int) -> Model:
-    return _bert(dimensions, 512, _MTEB + "e5_models.py", roles=_E5)
+def _e5(name: str, dimensions: int) -> Model:
+    return _bert(dimensions, 512, _card("intfloat/" + name), roles=_E5)
 
 
-def _bge(dimensions: int) -> Model:
-    return _bert(dimensions, 512, _MTEB + "bge_models.py", roles=_SEARCHING)
+def _bge(name: str, dimensions: int) -> Model:
+    return _bert(dimensions, 512, _card("BAAI/" + name), roles=_SEARCHING)
 
 
 _ARCTIC_2: dict[str, Any] = {"matryoshka": True, "roles": _prefixes("query: ")}
@@ -277,18 +277,18 @@ MODELS: Mapping[str, Model] = MappingProxyType(
             768, 8_192, _card("nomic-ai/nomic-embed-text-v1.5"), matryoshka=True, roles=_NOMIC
         ),
         "nomic-ai/nomic-embed-text-v2-moe": _bert(768, 512, _MTEB + "nomic_models.py", matryoshka=True, roles=_NOMIC),
-        "intfloat/e5-small-v2": _e5(384),
-        "intfloat/e5-base-v2": _e5(768),
-        "intfloat/e5-large-v2": _e5(1_024),
-        "intfloat/multilingual-e5-small": _e5(384),
-        "intfloat/multilingual-e5-base": _e5(768),
-        "intfloat/multilingual-e5-large": _e5(1_024),
+        "intfloat/e5-small-v2": _e5("e5-small-v2", 384),
+        "intfloat/e5-base-v2": _e5("e5-base-v2", 768),
+        "intfloat/e5-large-v2": _e5("e5-large-v2", 1_024),
+        "intfloat/multilingual-e5-small": _e5("multilingual-e5-small", 384),
+        "intfloat/multilingual-e5-base": _e5("multilingual-e5-base", 768),
+        "intfloat/multilingual-e5-large": _e5("multilingual-e5-large", 1_024),
         "intfloat/multilingual-e5-large-instruct": _bert(
             1_024, 512, _card("intfloat/multilingual-e5-large-instruct"), roles=_prefixes(_INSTRUCT + " ")
         ),
-        "BAAI/bge-small-en-v1.5": _bge(384),
-        "BAAI/bge-base-en-v1.5": _bge(768),
-        "BAAI/bge-large-en-v1.5": _bge(1_024),
+        "BAAI/bge-small-en-v1.5": _bge("bge-small-en-v1.5", 384),
+        "BAAI/bge-base-en-v1.5": _bge("bge-base-en-v1.5", 768),
+        "BAAI/bge-large-en-v1.5": _bge("bge-large-en-v1.5", 1_024),
         "BAAI/bge-m3": _bert(1_024, 8_192, _MTEB + "bge_models.py"),
         "mixedbread-ai/mxbai-embed-large-v1": _bert(
             1_024, 512, _MTEB + "mixedbread_ai_models.py", matryoshka=True, roles=_SEARCHING

@@ -144,7 +144,7 @@ class Embedder:
         self._sender = wiring.connect(targets, limiter)
         self._router = self._sender.router
         self._loop: object = None  # where it was first used, and stays
-        self._singles: dict[str | None, Singles] = {}  # by their role
+        self._singles: dict[tuple[str, bytes], Singles] = {}  # by how they are put
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -217,11 +217,10 @@ class Embedder:
         several vectors is too long.
         """
         self._settle_in_loop()
-        role = self._roles.of_one if role is None else role
-        if role not in self._singles:
-            voice = self._roles.voice_of(role)
-            self._singles[role] = Singles(partial(self._urgent_parts, voice), dimensions=self.dimensions)
-        return await self._singles[role].embed(read_input(text))
+        voice = self._roles.voice_of(self._roles.of_one if role is None else role)
+        if voice.key not in self._singles:
+            self._singles[voice.key] = Singles(partial(self._urgent_parts, voice), dimensions=self.dimensions)
+        return await self._singles[voice.key].embed(read_input(text))
 
     async def _embed(
         self, documents: list[Any], account: Account, on_failure: OnFailure, chunker: Chunker

@@ -36,7 +36,7 @@ class Role:
             raise ConfigurationError(f"prefix: {self.prefix!r} is no text that UTF-8 can carry: {error}") from error
         if not isinstance(self.fields, Mapping) or not all(isinstance(name, str) for name in self.fields):
             raise ConfigurationError(f"fields: expected names and values, got {self.fields!r}")
-        taken = {"model", "input", "dimensions", "encoding_format"} & self.fields.keys()
+        taken = {"model", "input", "dimensions", "encoding_format", "user"} & self.fields.keys()
         if taken:
             raise ConfigurationError(f"fields: {min(taken)!r} is what embedbatch fills in")
 

@@ -21,6 +21,11 @@ class Voice:
     chunker: Chunker
     fields: bytes
 
+    @property
+    def key(self) -> tuple[str, bytes]:
+        """What tells it from others of the same model."""
+        return self.chunker.prefix, self.fields
+
 
 class Roles:
     """
@@ -63,7 +68,7 @@ class Roles:
     def voice_of(self, name: str | None) -> Voice:
         """How texts of the role called *name* are put; ``None`` is the role of this embedder."""
         name = self.own if name is None else name
-        if name not in self._voices:
+        if not isinstance(name, str | None) or name not in self._voices:
             role = self.find(name)
             self._voices[name] = Voice(replace(self._plain, prefix=role.prefix), _fields(role))
         return self._voices[name]

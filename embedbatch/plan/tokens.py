@@ -174,7 +174,7 @@ def as_tokenizer(given: object) -> Tokenizer:
     if isinstance(given, str | PathLike):
         from .hf import read  # with the extra that it needs
 
-        return read(Path(given))
+        return read(Path(given).expanduser())
     import tiktoken
 
     if isinstance(given, tiktoken.Encoding):

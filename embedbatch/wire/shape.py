@@ -30,9 +30,9 @@ class Shape:
 
         Raises :class:`DimensionsError` when the vectors have fewer numbers than are to be kept.
         """
-        if not self:
-            return decoded
         whole = decoded.vectors.shape[1]
+        if not self or not whole:  # no row is any good
+            return decoded
         if self.dimensions is not None and self.dimensions > whole:
             raise DimensionsError(
                 f"expected vectors of at least {self.dimensions:,} numbers, of which to keep so many; got {whole:,}",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 
@@ -77,6 +79,15 @@ async def test_each_call_may_say_its_own_role(server: ScriptedServer, make_embed
     assert [each.get("input_type") for each in told(server)] == [None, "query", None, "passage", "query", "query"]
 
 
+async def test_roles_that_are_put_alike_share_requests(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
+    """A model that makes no difference is asked once for queries and documents that come together."""
+    async with make_embedder("text-embedding-3-small", dimensions=8) as embedder, anyio.create_task_group() as tasks:
+        for role in (None, "query", "document"):
+            tasks.start_soon(partial(embedder.embed_one, f"a {role}", role=role))
+
+    assert len(server.received) == 1
+
+
 async def test_parts_of_a_document_carry_the_prefix(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
     """Every part; spans are those of the caller's text, and the limit is kept with the prefix."""
     text = "".join(f"sentence number {n}. " for n in range(30))
@@ -122,8 +133,10 @@ def test_a_role_that_cannot_be_told_is_refused(make_embedder: MakeEmbedder, give
 async def test_a_call_of_a_role_that_is_not_there_sends_nothing(
     server: ScriptedServer, make_embedder: MakeEmbedder
 ) -> None:
-    """By each of the doors."""
+    """By each of the doors; what is no name is none either."""
     async with make_embedder(model_info=FIELDS) as embedder:
+        with pytest.raises(ConfigurationError, match="role: expected a name"):
+            await embedder.embed_one("a", role=["query"])  # type: ignore[arg-type]
         with pytest.raises(ConfigurationError, match="got 'x'"):
             await embedder.embed(["a"], role="x")
         with pytest.raises(ConfigurationError, match="got 'x'"):

@@ -107,6 +107,16 @@ async def test_a_vector_without_a_direction_fails_its_document(
     np.testing.assert_allclose(embeddings.vectors[2], first(server.vector_of("c"), 2), atol=1e-6)
 
 
+async def test_a_reply_without_any_vector_is_no_matter_of_size(
+    server: ScriptedServer, make_embedder: MakeEmbedder
+) -> None:
+    """What holds nothing fails its document, also before the size of the vectors is known."""
+    server.edit(lambda request, body: {**body, "data": [{"index": 0, "embedding": []}]})
+    async with make_embedder(truncate_dimensions=2) as embedder:
+        with pytest.raises(FailedDocumentsError, match="an empty vector"):
+            await embedder.embed(["a"])
+
+
 async def test_the_size_that_is_checked_is_the_servers(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
     """A server that changes the size of its vectors is found out, also where the kept part is as long as ever."""
     async with make_embedder(truncate_dimensions=4) as embedder:

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import vocabulary
+from .hf import HfTokenizer
 from .tokens import LazyTokenizer, TiktokenTokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def count_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
 
 def bears_threads(tokenizer: Tokenizer) -> bool:
     """True if several threads may count at once. A tokenizer that a caller hands in need not bear that."""
-    return isinstance(tokenizer, LazyTokenizer | TiktokenTokenizer)
+    return isinstance(tokenizer, LazyTokenizer | TiktokenTokenizer | HfTokenizer)
 
 
 def _groups(texts: Sequence[str]) -> Iterator[list[int]]:

@@ -138,6 +138,7 @@ def _bert(dimensions: int, max_input_tokens: int, source: str, **more: Any) -> M
 _E5 = _prefixes("query: ", "passage: ")
 _SEARCHING = _prefixes("Represent this sentence for searching relevant passages: ")
 _NOMIC = _prefixes("search_query: ", "search_document: ", classification="classification: ", clustering="clustering: ")
+_NOMIC_API = _values("task_type", "search_query", "search_document", "classification", "clustering")
 _INSTRUCT = "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery:"
 _GEMMA = _prefixes(  # and Gemini's second
     "task: search result | query: ",
@@ -162,6 +163,8 @@ _ALIBABA = "https://www.alibabacloud.com/help/en/model-studio/text-embedding-syn
 _NIM = "https://docs.api.nvidia.com/nim/reference/nvidia-llama-3_2-nv-embedqa-1b-v2"
 _NIM_2 = "https://build.nvidia.com/nvidia/llama-nemotron-embed-1b-v2/modelcard"
 _NIM_USE = "https://docs.nvidia.com/nim/nemo-retriever/text-embedding/2.0.0/use-the-api-openai.html"
+_NOMIC_DOCS = "https://huggingface.co/nomic-ai/nomic-embed-text-v1.5"  # of the API as well
+_OLLAMA = "https://ollama.com/library/"
 _WORDLLAMA = "https://pypi.org/project/wordllama/"
 # Sizes, limits and prompts of open models in one place.
 _MTEB = "https://github.com/embeddings-benchmark/mteb/blob/a905523d0/mteb/models/model_implementations/"
@@ -272,6 +275,8 @@ MODELS: Mapping[str, Model] = MappingProxyType(
         "google/embeddinggemma-300m": _bert(
             768, 2_048, _card("google/embeddinggemma-300m"), matryoshka=True, roles=_GEMMA
         ),
+        "nomic-embed-text-v1.5": Model(dimensions=768, matryoshka=True, roles=_NOMIC_API, source=_NOMIC_DOCS),
+        "nomic-embed-text": _bert(768, 2_048, _OLLAMA + "nomic-embed-text", matryoshka=True, roles=_NOMIC),
         "nomic-ai/nomic-embed-text-v1": _bert(768, 8_192, _MTEB + "nomic_models.py", roles=_NOMIC),
         "nomic-ai/nomic-embed-text-v1.5": _bert(
             768, 8_192, _card("nomic-ai/nomic-embed-text-v1.5"), matryoshka=True, roles=_NOMIC
@@ -310,10 +315,10 @@ MODELS: Mapping[str, Model] = MappingProxyType(
 
 _BY_NAME = {name.lower(): model for name, model in MODELS.items() if name != "local"}
 
-# Names of the same models at gateways and in Ollama's library.
+# Names of the same models at gateways, in LM Studio and in Ollama's library.
 _ALSO_CALLED = {
     **{f"openai/{name}": name for name in MODELS if name.startswith(("text-embedding-3", "text-embedding-ada"))},
-    "nomic-embed-text-v1.5": "nomic-ai/nomic-embed-text-v1.5",
+    "text-embedding-nomic-embed-text-v1.5": "nomic-ai/nomic-embed-text-v1.5",
     "mxbai-embed-large": "mixedbread-ai/mxbai-embed-large-v1",
     "bge-m3": "baai/bge-m3",
     "embeddinggemma": "google/embeddinggemma-300m",

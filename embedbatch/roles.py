@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """How texts of one role are put: *chunker* has the prefix, *fields* is JSON that goes into every request."""
+    """How texts of one role are put: *chunker* has the prefix, *fields*, a JSON object, go into every request."""
 
     chunker: Chunker
     fields: bytes
@@ -75,8 +75,8 @@ class Roles:
 
 
 def _fields(role: Role) -> bytes:
-    """The fields of *role* as JSON, each behind a comma."""
+    """The fields of *role* as a JSON object; nothing, if there are none."""
     try:
-        return b"".join(b",%b:%b" % (_encode(name), _encode(value)) for name, value in role.fields.items())
+        return _encode(dict(role.fields)) if role.fields else b""
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(f"role: its fields are not what JSON can carry: {error}") from error

@@ -27,8 +27,8 @@ class Account:
 
     Once it is *closed* nothing more goes out, and whoever waits on behalf of the run is sent home; requests that
     are in flight are paid for, and are left to finish. *turn* lets one of its batches at a time stand in the queue
-    for capacity, so that a run with many batches does not shut out the others. *fields* are JSON that goes into each
-    of its requests.
+    for capacity, so that a run with many batches does not shut out the others. *fields*, a JSON object or
+    nothing, go into each of its requests.
     """
 
     def __init__(

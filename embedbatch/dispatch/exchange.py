@@ -37,7 +37,6 @@ from ..wire.body import Body
 from ..wire.fault import FOR_A_RATE, Action, Fault, Trouble, holds_error, judge, read_request_id
 from ..wire.quota import QuotaHeaders, read_quota
 from ..wire.reply import Decoded, decode, is_slow
-from ..wire.request import with_fields
 from ..wire.shape import AS_IT_IS, Shape
 from .account import Account
 from .limiter import Lease
@@ -205,7 +204,7 @@ class Exchange:
         max_reply = 65_536 + len(batch) * (self.dimensions or 16_384) * _BYTES_PER_NUMBER
         body = Body(len(batch))
         try:
-            sent = with_fields(route.template.body(batch), fields)
+            sent = route.template.body(batch, fields)
             reply = await route.transport.send(sent, body, max_reply=max_reply)
         except RequestError as error:
             if route.transport.is_closed:

@@ -11,7 +11,7 @@ from ..values import Batch
 
 
 class RequestTemplate:
-    """Everything of a request's body but its inputs, encoded once."""
+    """Everything of a request's body but its inputs, encoded once for whatever *more* fields there are."""
 
     def __init__(
         self,
@@ -27,21 +27,24 @@ class RequestTemplate:
         optional = {"encoding_format": encoding_format, "dimensions": dimensions, "user": user}
         fields |= {name: value for name, value in optional.items() if value is not None}
         fields |= extra_body
+        self._fields = fields
+        self._heads: dict[bytes, bytes] = {}
         try:
-            self._head = msgspec.json.encode(fields)[:-1] + b',"input":['
+            self.overhead = len(self._head(b"")) + 2
+            """Bytes of a body without inputs and more fields."""
         except (TypeError, ValueError, RecursionError) as error:
             raise ConfigurationError(f"model, user or extra_body: not what JSON can carry: {error}") from error
 
-    @property
-    def overhead(self) -> int:
-        """Bytes of a body without inputs."""
-        return len(self._head) + 2
+    def body(self, batch: Batch, more: bytes = b"") -> bytes:
+        """
+        The body for *batch*: always an array of inputs; token arrays are nested.
 
-    def body(self, batch: Batch) -> bytes:
-        """The body for *batch*: always an array of inputs; token arrays are nested."""
-        return b"".join((self._head, b",".join(batch.inputs), b"]}"))
+        *more* is empty, or a JSON object whose fields stand in for those of the same name.
+        """
+        return b"".join((self._head(more), b",".join(batch.inputs), b"]}"))
 
-
-def with_fields(body: bytes, fields: bytes) -> bytes:
-    """*body* with more *fields*: JSON, each behind a comma."""
-    return b"%b%b}" % (body[:-1], fields) if fields else body
+    def _head(self, more: bytes) -> bytes:
+        if more not in self._heads:
+            fields = {**self._fields, **msgspec.json.decode(more or b"{}")}
+            self._heads[more] = msgspec.json.encode(fields)[:-1] + b',"input":['
+        return self._heads[more]

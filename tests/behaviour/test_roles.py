@@ -206,7 +206,7 @@ def test_the_command_line_tells_documents_and_queries_apart(server: ScriptedServ
     server.dimensions = 768
     source, target = write_corpus(tmp_path / "c.txt", ["a", "b"]), tmp_path / "v.parquet"
     with serve_in_a_thread(server) as base_url:
-        options = ["--model", "nomic-embed-text-v1.5", "--base-url", base_url, "--truncate-dimensions", "64"]
+        options = ["--model", "nomic-ai/nomic-embed-text-v1.5", "--base-url", base_url, "--truncate-dimensions", "64"]
         done = call("run", source, "-o", target, *options, "--role", "document")
         found = call("search", target, "q")
         refused = call("run", source, "-o", target, *options, "--role", "passage")

@@ -104,7 +104,9 @@ def test_more_dimensions_than_by_default_may_be_asked_for_where_there_are_more()
     [
         ("intfloat/e5-base-v2", "query", Role(prefix="query: ")),
         ("intfloat/e5-base-v2", "document", Role(prefix="passage: ")),
-        ("nomic-embed-text-v1.5", "clustering", Role(prefix="clustering: ")),
+        ("nomic-ai/nomic-embed-text-v1.5", "clustering", Role(prefix="clustering: ")),
+        ("nomic-embed-text-v1.5", "query", Role(fields={"task_type": "search_query"})),
+        ("nomic-embed-text:latest", "query", Role(prefix="search_query: ")),
         ("BAAI/bge-base-en-v1.5", "document", Role()),
         ("voyage-4", "query", Role(fields={"input_type": "query"})),
         ("embed-v4.0", "document", Role(fields={"input_type": "search_document"})),

@@ -94,3 +94,15 @@ def test_the_inputs_cannot_be_replaced() -> None:
     """An "input" in extra_body would put vectors beside the wrong texts: it is a ConfigurationError."""
     with pytest.raises(ConfigurationError, match="'input' is what embedbatch fills in"):
         RequestTemplate("a-model", **NOTHING | {"extra_body": {"input": ["x"]}})
+
+
+def test_more_fields_stand_in_for_those_of_the_same_name() -> None:
+    """Each name is in the body once: some servers refuse a field that comes twice."""
+    template = RequestTemplate("m", None, None, None, {"input_type": "passage", "truncate": "NONE"})
+    batch = Batch([b'"a"'], [0], [0], [0], [1])
+
+    body = template.body(batch, b'{"input_type":"query"}')
+
+    assert body.count(b"input_type") == 1
+    assert json.loads(body) == {"model": "m", "input_type": "query", "truncate": "NONE", "input": ["a"]}
+    assert json.loads(template.body(batch))["input_type"] == "passage"

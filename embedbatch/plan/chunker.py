@@ -267,15 +267,18 @@ class _Inputs:
         self._tokenizer = tokenizer
         self._prefix = prefix
         self.reserve = tokenizer.count(prefix)
-        self.ends = tokenizer.ends
+        self.special_tokens = tokenizer.count("")
 
     def count(self, text: str) -> int:
         """The tokens of *text* as it is sent."""
         return self._tokenizer.count(self._prefix + text)
 
-    def count_whole(self, text: str, ends: Offsets) -> int:
-        """The same, without counting again where the *ends* of its tokens tell."""
-        return self.count(text) if self._prefix else len(ends) + self.reserve
+    def ends(self, text: str) -> tuple[Offsets, int]:
+        """Where in *text* each token ends, but for special ones; and how many of them are the prefix's."""
+        if not self._prefix:
+            return self._tokenizer.ends(text), 0
+        ends = np.maximum(self._tokenizer.ends(self._prefix + text) - len(self._prefix), 0)
+        return ends, int(np.searchsorted(ends, 0, "right"))
 
     def is_stable_cut(self, text: str, cut: int) -> bool:
         """True if the tokens of *text* on both sides of *cut* are provably those of the parts as they are sent."""
@@ -306,13 +309,13 @@ def _split(text: str, inputs: _Inputs, limit: int, *, first_only: bool) -> tuple
     start = 0
     while start < len(text):
         piece = text[start : start + PIECE]
-        ends = inputs.ends(piece)
+        ends, first = inputs.ends(piece)
         is_last = start + len(piece) == len(text)
         if is_last and not start:
-            tokens = inputs.count_whole(piece, ends)
+            tokens = len(ends) + inputs.special_tokens
             if tokens <= limit:
                 return [Part(0, len(text), tokens)], tokens
-        for part in _split_piece(piece, inputs, ends, limit):
+        for part in _split_piece(piece, inputs, ends, first, limit):
             if part.end == len(piece) and part.start and not is_last:
                 break  # begin the next piece with this remainder: it may be longer than it looks
             parts.append(Part(start + part.start, start + part.end, part.tokens))
@@ -323,8 +326,8 @@ def _split(text: str, inputs: _Inputs, limit: int, *, first_only: bool) -> tuple
     return parts, tokens
 
 
-def _split_piece(text: str, inputs: _Inputs, ends: Offsets, limit: int) -> Iterator[Part]:
-    start, first = 0, 0  # of the part: its first character, and the number of tokens before it
+def _split_piece(text: str, inputs: _Inputs, ends: Offsets, first: int, limit: int) -> Iterator[Part]:
+    start = 0  # of the part: its first character; and *first* is the number of tokens before it
     room = limit - inputs.reserve
     while start < len(text):
         budget = room if len(ends) - first <= room else room - 1

@@ -280,9 +280,10 @@ class _Inputs:
         ends = np.maximum(self._tokenizer.ends(self._prefix + text) - len(self._prefix), 0)
         return ends, int(np.searchsorted(ends, 0, "right"))
 
-    def is_stable_cut(self, text: str, cut: int) -> bool:
-        """True if the tokens of *text* on both sides of *cut* are provably those of the parts as they are sent."""
-        return not self._prefix and self._tokenizer.is_stable_cut(text, cut)
+    def are_stable_cuts(self, text: str, cuts: tuple[int, int]) -> bool:
+        """True if the tokens of *text* between the *cuts* are provably those of that part as it is sent."""
+        is_stable_cut = self._tokenizer.is_stable_cut
+        return not self._prefix and all(cut in (0, len(text)) or is_stable_cut(text, cut) for cut in cuts)
 
 
 def _token_ids(id: Id, content: Any) -> list[int]:
@@ -351,8 +352,7 @@ def _fit(text: str, inputs: _Inputs, ends: Offsets, start: int, first: int, budg
             end = int(ends[first + budget - 1])
             end -= int(ends[first + budget]) == end  # the next token is a piece of that same character
         end = max(_boundary(text, start, end), start + 1)
-    edges_hold = all(cut in (0, len(text)) or inputs.is_stable_cut(text, cut) for cut in (start, end))
-    if edges_hold:
+    if inputs.are_stable_cuts(text, (start, end)):
         return Part(start, end, int(np.searchsorted(ends, end, "right")) - first + inputs.reserve)
     return Part(start, end, inputs.count(text[start:end]))
 

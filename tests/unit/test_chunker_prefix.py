@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from embedbatch.errors import (
@@ -24,6 +24,7 @@ prefixes = st.sampled_from(["q: ", "query: ", "task: x | query:", "問: ", "\n",
 
 @for_every_vocabulary
 @given(text=nasty_texts.map(with_text), limit=limits, prefix=prefixes)
+@example(text="\x840\x84\U00010000 \u2029 ", limit=16, prefix="q: ")  # pieces of a character beside the prefix
 def test_every_chunk_carries_the_prefix_and_fits_with_it(name: str, text: str, limit: int, prefix: str) -> None:
     """Each is prefix and part; joined the parts are the text, less blanks; counts are those of what is sent."""
     if count(name, prefix) >= limit:

@@ -18,8 +18,7 @@ from .assemble.collector import Collector
 from .assemble.reports import Reports, ids_of
 from .dispatch.account import Account
 from .dispatch.limiter import Limiter
-from .dispatch.router import Route
-from .endpoints import Endpoint, public_url
+from .endpoints import ApiKey, Endpoint, public_url
 from .errors import ConfigurationError, FailedDocumentsError, InvalidInputError, RunStoppedError
 from .events import Event, Observe, observe_nothing
 from .models import Model
@@ -44,7 +43,7 @@ from .settings import (
     check_choice,
 )
 from .singles import Singles
-from .stats import Capacity, Stats, Tally
+from .stats import Stats, Tally
 from .store import NoStore, Store
 from .values import Content, Document, Embeddings, Vector
 from .wiring import Wiring, find_shape, find_targets, find_tokenizer, input_limits
@@ -72,9 +71,10 @@ class Embedder:
     ``"chunks"`` (one vector per part) or ``"error"``. *empty* is ``"error"`` or ``"skip"``; *surrogates*
     ``"replace"`` or ``"error"``. *count_tokens* asks for every document's exact token count.
 
-    *endpoint* describes a server that is not known by its address. Several *endpoints* are used together: each has
-    its own limits, a batch goes to the first that is ready, and one that fails is done without until it is back.
-    Embedders for the same endpoint, key and model share one *limiter*: ``Embedder(…, limiter=other.limiter)``.
+    *endpoint* describes a server that is not known by its address, or is the name of a known one, such as ``"tei"``.
+    Several *endpoints* are used together: each has its own limits, a batch goes to the first that is ready, and one
+    that fails is done without until it is back. Embedders for the same endpoint, key and model share one *limiter*:
+    ``Embedder(…, limiter=other.limiter)``.
 
     *tokenizer*, for models whose own is not known, is the path of a ``tokenizer.json`` (with ``embedbatch[hf]``), a
     ``tiktoken.Encoding`` or a :class:`Tokenizer`. *model_info* says what is to be known of a model instead of what is.
@@ -95,7 +95,7 @@ class Embedder:
         model: str,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: ApiKey | None = None,
         dimensions: int | None = None,
         truncate_dimensions: int | None = None,
         normalize: bool = False,
@@ -105,8 +105,8 @@ class Embedder:
         extra_body: Mapping[str, object] | None = None,
         http_client: httpx.AsyncClient | None = None,
         transport: httpx.AsyncBaseTransport | TransportName | None = None,
-        endpoint: Endpoint | None = None,
-        endpoints: Sequence[Endpoint] | None = None,
+        endpoint: Endpoint | str | None = None,
+        endpoints: Sequence[Endpoint | str] | None = None,
         limiter: Limiter | None = None,
         limits: Limits = DEFAULT_LIMITS,
         retries: Retries = DEFAULT_RETRIES,
@@ -141,7 +141,7 @@ class Embedder:
         what: dict[str, Any] = {"dimensions": dimensions, "user": user, "extra_body": self._extra_body}
         how: dict[str, Any] = {"limits": limits, "retries": retries, "rng": rng or Random(), "observe": self._observe}
         wiring = Wiring(headers=default_headers or {}, shape=self._shape, room=self._roles.room, **http, **what, **how)
-        self._sender = wiring.connect(targets, limiter)
+        self._sender = wiring.connect(targets, limiter, chunker.as_text)
         self._router = self._sender.router
         self._loop: object = None  # where it was first used, and stays
         self._singles: dict[tuple[str, bytes], Singles] = {}  # by how they are put
@@ -157,7 +157,7 @@ class Embedder:
             "normalize": self._shape.normalize or None,
             "endpoint": self.endpoint.name,
             "base_url": public_url(self.base_url),
-            "extra_body": {**self._extra_body, **self._roles.own_role.fields},
+            "extra_body": {**self.endpoint.extra_body, **self._extra_body, **self._roles.own_role.fields},
             "prefix": chunker.prefix or None,
             "long_input": chunker.long_input,
             "max_input_tokens": chunker.max_input_tokens,
@@ -171,6 +171,20 @@ class Embedder:
     def limiter(self) -> Limiter:
         """The limiter of the first endpoint, to be shared with another embedder for the same."""
         return self._router.routes[0].limiter
+
+    @property
+    def lessons(self) -> dict[str, dict[str, object]]:
+        """
+        What was learned of each endpoint by being refused, by model and address; as JSON can carry it, without keys.
+
+        With :meth:`recall` another embedder begins with it, so that no lesson is paid for twice.
+        """
+        return {route.key: learned for route in self._router.routes if (learned := route.learned())}
+
+    def recall(self, lessons: Mapping[str, Mapping[str, object]]) -> None:
+        """Begin with the *lessons* of an earlier embedder, where they are about the same model and address."""
+        for route in self._router.routes:
+            route.recall(lessons.get(route.key))
 
     async def embed(
         self,
@@ -282,7 +296,7 @@ class Embedder:
 
     def stats(self) -> Stats:
         """What this embedder has done so far."""
-        return self._tally.stats(tuple(_capacity(route) for route in self._router.routes))
+        return self._tally.stats(tuple(route.capacity() for route in self._router.routes))
 
     async def aclose(self) -> None:
         """End single calls, and close the connections. An ``http_client`` that was handed in stays open."""
@@ -355,17 +369,3 @@ class Embedder:
     def _observe(self, event: Event) -> None:
         for observe in self._observers:
             observe(event)
-
-
-def _capacity(route: Route) -> Capacity:
-    limiter = route.limiter
-    requests, tokens = limiter.rates()
-    return Capacity(
-        endpoint=route.name,
-        in_flight=limiter.in_flight,
-        places=limiter.places,
-        waiting=limiter.waiting,
-        requests_per_second=requests,
-        tokens_per_second=tokens,
-        away_seconds=limiter.away_for,
-    )

@@ -27,6 +27,7 @@ __all__ = [
     "EndpointBack",
     "EndpointPaused",
     "Event",
+    "FormLearned",
     "InputsShortened",
     "RequestHedged",
     "RunStopped",
@@ -112,6 +113,18 @@ class CapLearned:
 
 
 @dataclass(frozen=True, slots=True)
+class FormLearned:
+    """
+    An endpoint refuses a *field* as it was sent. It is sent otherwise from now on: ``encoding_format`` as ``"float"``
+    or ``"omitted"``, ``dimensions`` as ``"omitted"``, ``token_arrays`` as ``"texts"``.
+    """
+
+    endpoint: str
+    field: Literal["encoding_format", "dimensions", "token_arrays"]
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
 class InputsShortened:
     """
     An endpoint's usage tells that it cuts inputs, of which one had *longest* tokens, to *limit* tokens, without a word.
@@ -190,6 +203,7 @@ Event: TypeAlias = (
     | BatchSplit
     | CapLearned
     | InputsShortened
+    | FormLearned
     | RequestHedged
     | DocumentsEmbedded
     | DocumentFailed

@@ -8,22 +8,25 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from .dispatch.credentials import Credentials
+from .dispatch.forms import Forms
 from .dispatch.hedges import MAX_OUT
 from .dispatch.lessons import Lessons
 from .dispatch.limiter import Limiter
 from .dispatch.router import Route, Router
-from .endpoints import LOCAL, Endpoint, Target, resolve
+from .endpoints import LOCAL, ApiKey, Endpoint, Target, public_url, resolve
 from .errors import ConfigurationError
 from .events import Observe
 from .models import Model
 from .plan.tokens import LazyTokenizer, Tokenizer, as_tokenizer
 from .settings import Limits, Retries, TransportName
-from .wire.request import RequestTemplate
+from .wire.request import FieldNames, RequestTemplate
 from .wire.shape import AS_IT_IS, Shape
 
 if TYPE_CHECKING:
     import httpx
 
+    from .dispatch.inquiry import AsText
     from .dispatch.sender import Sender
     from .local import LocalApp
 
@@ -46,8 +49,8 @@ class Wiring:
     shape: Shape = AS_IT_IS
     room: int = 0  # bytes that a request may have besides
 
-    def connect(self, targets: Sequence[Target], limiter: Limiter | None) -> Sender:
-        """A sender with a route to each of *targets*."""
+    def connect(self, targets: Sequence[Target], limiter: Limiter | None, as_text: AsText) -> Sender:
+        """A sender with a route to each of *targets*. *as_text* makes texts of token arrays."""
         from .dispatch.sender import Sender  # with httpx and tenacity a half of all the library takes to import
 
         if limiter is not None and len(targets) > 1:
@@ -59,6 +62,7 @@ class Wiring:
             rng=self.rng,
             observe=self.observe,
             shape=self.shape,
+            as_text=as_text,
         )
 
     def _route(self, target: Target, limiter: Limiter | None) -> Route:
@@ -66,14 +70,21 @@ class Wiring:
 
         endpoint, limits = target.endpoint, _limits_of(target.endpoint, self.limits)
         limiter = limiter or Limiter(limits, rng=self.rng)
-        template = RequestTemplate(target.name, endpoint.encoding_format, self.dimensions, self.user, self.extra_body)
+        names = FieldNames(
+            input=endpoint.input_field,
+            encoding_format=endpoint.encoding_field,
+            dimensions=endpoint.dimensions_field,
+        )
+        extra_body = {**endpoint.extra_body, **self.extra_body}
+        template = RequestTemplate(target.name, self.dimensions, self.user, extra_body, names)
         in_process = endpoint is LOCAL and not (self.http_client or self.transport)
         return Route(
             name=endpoint.name,
+            key=f"{target.name} at {public_url(target.url)}",
             transport=Transport(
                 target.url,
                 self.headers,
-                api_key=target.api_key,
+                credentials=Credentials(target.api_key, endpoint.auth_header),
                 timeout=self.timeout,
                 max_connections=limiter.max_in_flight + (MAX_OUT if self.retries.hedge else 0),
                 http_client=self.http_client,
@@ -81,11 +92,15 @@ class Wiring:
                 app=_local_app() if in_process else None,
             ),
             template=template,
+            forms=Forms(template.first_form(endpoint.encoding_format, token_arrays=endpoint.token_arrays)),
             limiter=limiter,
+            refusals=endpoint.refusals,
+            reads_rates=endpoint.rate_headers,
             lessons=Lessons(
                 max_inputs=min(limits.max_batch_inputs, endpoint.max_inputs),
                 max_tokens=min(limits.max_batch_tokens, endpoint.max_request_tokens),
                 max_bytes=min(limits.max_batch_bytes, endpoint.max_request_bytes) - template.overhead - self.room,
+                overhead=template.overhead + self.room,
             ),
         )
 
@@ -99,9 +114,9 @@ def _local_app() -> LocalApp:
 def find_targets(
     model: str,
     base_url: str | None,
-    api_key: str | None,
-    endpoint: Endpoint | None,
-    endpoints: Sequence[Endpoint] | None,
+    api_key: ApiKey | None,
+    endpoint: Endpoint | str | None,
+    endpoints: Sequence[Endpoint | str] | None,
     dimensions: int | None,
     model_info: Model | None,
 ) -> list[Target]:

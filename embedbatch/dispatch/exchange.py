@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from ..errors import (
     AttemptTimeoutError,
+    AuthenticationError,
     ConnectionFailedError,
     DimensionsError,
     InvalidReplyError,
@@ -37,6 +38,7 @@ from ..wire.body import Body
 from ..wire.fault import FOR_A_RATE, Action, Fault, Trouble, holds_error, judge, read_request_id
 from ..wire.quota import QuotaHeaders, read_quota
 from ..wire.reply import Decoded, decode, is_slow
+from ..wire.request import Form
 from ..wire.shape import AS_IT_IS, Shape
 from .account import Account
 from .limiter import Lease
@@ -54,12 +56,18 @@ Outcome: TypeAlias = Decoded | Fault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt of *batch*, on behalf of a run: its *number*, and the seconds it *waited* in the queue."""
+    """
+    One attempt of *batch*, in a *form*, for a run: its *number*, and the seconds it *waited* in the queue.
+
+    *may_renew* tells whether another key may be asked for if that of the request is refused.
+    """
 
     batch: Batch
+    form: Form
     number: int
     account: Account
     waited: float
+    may_renew: bool = True
 
     @property
     def bound(self) -> int:
@@ -168,13 +176,15 @@ class Exchange:
         outcome: Outcome | None = None
         attempt.account.usage += Usage(requests=1)
         try:
-            outcome, reply = await self._ask(route, attempt.batch, attempt.account.fields)
+            outcome, reply = await self._ask(route, attempt)
             if isinstance(outcome, Fault):
+                if reply is not None and attempt.may_renew:
+                    outcome = await self._renew(route, outcome, reply)
                 outcome = self._set_aside(route, outcome)
                 if route.transport.is_closed:  # from this side: nothing was learned about the endpoint
                     route.limiter.withdraw(lease)
                     return outcome
-            quota = read_quota(reply.headers) if reply is not None else _NOTHING_SAID
+            quota = read_quota(reply.headers) if reply is not None and route.reads_rates else _NOTHING_SAID
             if isinstance(outcome, Fault):
                 self._note_fault(route, lease, outcome, attempt, quota)
             else:
@@ -185,6 +195,17 @@ class Exchange:
                 route.limiter.withdraw(lease)
             attempt.account.settle(attempt.bound, _cost(outcome, attempt.bound))
         return outcome
+
+    async def _renew(self, route: Route, fault: Fault, reply: Reply) -> Fault:
+        """Ask for another key where that of the request was refused. With it the request may go again."""
+        refused = isinstance(fault.error, AuthenticationError) and reply.status != 403
+        try:
+            if refused and await route.transport.credentials.renew(reply.key):
+                return replace(fault, action=Action.AGAIN, trouble=Trouble.NONE)
+        except AuthenticationError as error:
+            fault.error.args = (f"{fault.error} {error}",)
+            fault.error.__cause__ = error
+        return fault
 
     def _set_aside(self, route: Route, fault: Fault) -> Fault:
         """Do without *route* if it cannot be used at all and there is another; if there is none, end all runs."""
@@ -198,26 +219,31 @@ class Exchange:
                 account.close(fault.error)
         return fault
 
-    async def _ask(self, route: Route, batch: Batch, fields: bytes) -> tuple[Outcome, Reply | None]:
+    async def _ask(self, route: Route, attempt: Attempt) -> tuple[Outcome, Reply | None]:
         """Send the bytes; judge what comes back, and decode it if it is good."""
+        batch = attempt.batch
         # More bytes than the vectors can have, so that an endless reply does not fill the memory.
         max_reply = 65_536 + len(batch) * (self.dimensions or 16_384) * _BYTES_PER_NUMBER
         body = Body(len(batch))
         try:
-            sent = route.template.body(batch, fields)
+            sent = route.template.body(batch, attempt.form, attempt.account.fields)
             reply = await route.transport.send(sent, body, max_reply=max_reply)
         except RequestError as error:
             if route.transport.is_closed:
                 return Fault(Action.STOP, error), None
+            if isinstance(error, AuthenticationError):  # there is no key
+                return Fault(Action.WAIT if route.is_proven else Action.STOP, error), None
             slow = isinstance(error, AttemptTimeoutError)
             return Fault(Action.WAIT, error, Trouble.SLOWNESS if slow else Trouble.FAILURE), None
-        rule = partial(judge, proven=route.is_proven, max_wait=self._retries.max_server_wait)
+        rule = partial(judge, proven=route.is_proven, max_wait=self._retries.max_server_wait, meanings=route.refusals)
         if not 200 <= reply.status < 300:
             return rule(reply.status, reply.headers, body.text), reply
         read = partial(self._read, body, request_id=read_request_id(reply.headers))
         try:
             return (await self._in_thread(read) if is_slow(body) else read()), reply
         except InvalidReplyError as error:
+            if isinstance(error, DimensionsError) and route.forms.first.dimensions and not attempt.form.dimensions:
+                error.args = (f"{error}. It refuses to be asked for a size",)
             if holds_error(body.text):
                 return rule(200, reply.headers, body.text), reply
             trouble = Trouble.FAILURE if isinstance(error, MalformedReplyError) else Trouble.NONE
@@ -236,7 +262,7 @@ class Exchange:
         if requested >= _PRECISE:
             route.ratio.see(sum(map(len, batch.inputs)), requested)
         longer = route.limiter.fault(lease, fault, quota)
-        waits = fault.action is Action.WAIT
+        waits = fault.action in (Action.WAIT, Action.AGAIN)
         if was_away and not route.limiter.is_away:
             self._observe(EndpointBack(route.name, away_for))
         self._observe(AttemptFailed(route.name, len(batch), attempt.number, seconds, fault.kind, fault.error, waits))
@@ -320,6 +346,9 @@ def _cost(outcome: Outcome | None, bound: int) -> int:
     if isinstance(outcome, Decoded):
         return outcome.total_tokens or bound
     if isinstance(outcome, Fault):
-        never_worked_on = isinstance(outcome.error, ConnectionFailedError) or 300 <= (outcome.error.status or 0) < 500
+        never_worked_on = (
+            isinstance(outcome.error, ConnectionFailedError | AuthenticationError)
+            or 300 <= (outcome.error.status or 0) < 500
+        )
         return 0 if never_worked_on else bound
     return bound

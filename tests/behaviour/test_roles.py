@@ -64,6 +64,16 @@ async def test_a_field_goes_into_every_request(server: ScriptedServer, make_embe
     ]
 
 
+async def test_a_role_goes_before_what_an_endpoint_needs(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
+    """NVIDIA's servers need an input_type, so the endpoint has one; a role's stands in for it, and comes once."""
+    server.dimensions = 1_024
+    async with make_embedder("nvidia/nv-embedqa-e5-v5", endpoint="nim", api_key="k") as embedder:
+        await embedder.embed(["a"])
+        await embedder.embed(["a"], role="query")
+
+    assert [each["input_type"] for each in told(server)] == ["passage", "query"]
+
+
 async def test_each_call_may_say_its_own_role(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
     """It goes before the embedder's, which without one has none; calls of two roles do not share a request."""
     async with make_embedder(model_info=FIELDS) as embedder:

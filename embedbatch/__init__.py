@@ -66,9 +66,12 @@ from .events import (
     EndpointBack,
     EndpointPaused,
     Event,
+    FormLearned,
+    InputsShortened,
     RequestHedged,
     RunStopped,
 )
+from .models import Model, Role
 from .plan.tokens import Tokenizer
 from .results import Results
 from .settings import Limits, Retries
@@ -109,8 +112,10 @@ __all__ = [
     "Event",
     "FailedDocumentsError",
     "Failure",
+    "FormLearned",
     "InputError",
     "InputTooLongError",
+    "InputsShortened",
     "InvalidInputError",
     "InvalidReplyError",
     "InvalidTextError",
@@ -118,6 +123,7 @@ __all__ = [
     "Limiter",
     "Limits",
     "MalformedReplyError",
+    "Model",
     "ModelNotFoundError",
     "NotAttemptedError",
     "QuotaExhaustedError",
@@ -127,6 +133,7 @@ __all__ = [
     "RequestRefusedError",
     "Results",
     "Retries",
+    "Role",
     "RunError",
     "RunInterruptedError",
     "RunStopped",

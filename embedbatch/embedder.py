@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from os import PathLike
 from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -14,17 +15,19 @@ import anyio.lowlevel
 
 from . import pipeline
 from .assemble.collector import Collector
+from .assemble.reports import Reports, ids_of
 from .dispatch.account import Account
 from .dispatch.limiter import Limiter
-from .dispatch.router import Route
-from .endpoints import Endpoint, Model, public_url
+from .endpoints import ApiKey, Endpoint, public_url
 from .errors import ConfigurationError, FailedDocumentsError, InvalidInputError, RunStoppedError
-from .events import DocumentCut, DocumentRepaired, Event, Observe, observe_nothing
+from .events import Event, Observe, observe_nothing
+from .models import Model
 from .plan.chunker import Chunker
 from .plan.inputs import Inputs, read_input, read_inputs
 from .plan.packer import Caps, Packer
-from .plan.tokens import LazyTokenizer, Tokenizer, as_tokenizer, cl100k_base
+from .plan.tokens import Tokenizer
 from .results import Results
+from .roles import Roles, Voice
 from .settings import (
     DEFAULT_LIMITS,
     DEFAULT_RETRIES,
@@ -40,10 +43,10 @@ from .settings import (
     check_choice,
 )
 from .singles import Singles
-from .stats import Capacity, Stats, Tally
+from .stats import Stats, Tally
 from .store import NoStore, Store
-from .values import Content, Cut, Document, Embeddings, Id, Vector
-from .wiring import Wiring, find_targets, input_limits
+from .values import Content, Document, Embeddings, Vector
+from .wiring import Wiring, find_shape, find_targets, find_tokenizer, input_limits
 
 if TYPE_CHECKING:
     import httpx
@@ -60,16 +63,24 @@ class Embedder:
     what they mean in the openai package; without them ``OPENAI_BASE_URL`` and ``OPENAI_API_KEY`` are used.
     ``model="local"`` needs neither: it is the embedded model.
 
+    *truncate_dimensions* keeps the first numbers of every vector, scaled to length 1, where a server does not take
+    *dimensions*; *normalize* scales whole vectors.
+
     *limits* and *retries* say how much and how patiently. *long_input* decides about documents above the model's
     limit: ``"split"`` (the token-weighted mean of the parts' vectors, scaled to length 1), ``"truncate"``,
     ``"chunks"`` (one vector per part) or ``"error"``. *empty* is ``"error"`` or ``"skip"``; *surrogates*
     ``"replace"`` or ``"error"``. *count_tokens* asks for every document's exact token count.
 
-    *endpoint* describes a server that is not known by its address. Several *endpoints* are used together: each has
-    its own limits, a batch goes to the first that is ready, and one that fails is done without until it is back.
-    Embedders for the same endpoint, key and model share one *limiter*: ``Embedder(…, limiter=other.limiter)``.
+    *endpoint* describes a server that is not known by its address, or is the name of a known one, such as ``"tei"``.
+    Several *endpoints* are used together: each has its own limits, a batch goes to the first that is ready, and one
+    that fails is done without until it is back. Embedders for the same endpoint, key and model share one *limiter*:
+    ``Embedder(…, limiter=other.limiter)``.
 
-    *tokenizer* is a ``tiktoken.Encoding`` or a :class:`Tokenizer` for models whose tokenizer is not known.
+    *tokenizer*, for models whose own is not known, is the path of a ``tokenizer.json`` (with ``embedbatch[hf]``), a
+    ``tiktoken.Encoding`` or a :class:`Tokenizer`. *model_info* says what is to be known of a model instead of what is.
+    *role* is what the texts are for, such as ``"document"``: the model is told as it was taught, by a prefix that goes
+    before every part, or by a field of the request.
+
     *transport* is ``"httpx"``, ``"aiohttp"`` (the faster one, of ``embedbatch[fast]``) or an
     ``httpx.AsyncBaseTransport``; without it aiohttp is used where it is installed, on asyncio and without a proxy in
     the environment. *http_client*, *store*, *observe* and *rng* are seams.
@@ -84,16 +95,18 @@ class Embedder:
         model: str,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: ApiKey | None = None,
         dimensions: int | None = None,
+        truncate_dimensions: int | None = None,
+        normalize: bool = False,
         user: str | None = None,
         timeout: float | httpx.Timeout | None = DEFAULT_TIMEOUT,
         default_headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, object] | None = None,
         http_client: httpx.AsyncClient | None = None,
         transport: httpx.AsyncBaseTransport | TransportName | None = None,
-        endpoint: Endpoint | None = None,
-        endpoints: Sequence[Endpoint] | None = None,
+        endpoint: Endpoint | str | None = None,
+        endpoints: Sequence[Endpoint | str] | None = None,
         limiter: Limiter | None = None,
         limits: Limits = DEFAULT_LIMITS,
         retries: Retries = DEFAULT_RETRIES,
@@ -102,43 +115,36 @@ class Embedder:
         surrogates: Surrogates = "replace",
         count_tokens: bool = False,
         max_input_tokens: int | None = None,
-        tokenizer: tiktoken.Encoding | Tokenizer | None = None,
+        tokenizer: tiktoken.Encoding | Tokenizer | str | PathLike[str] | None = None,
+        model_info: Model | None = None,
+        role: str | None = None,
         store: Store | None = None,
         observe: Observe = observe_nothing,
         rng: Random | None = None,
     ) -> None:
         self.model, self.long_input = model, long_input
-        targets = find_targets(
-            model, base_url=base_url, api_key=api_key, endpoint=endpoint, endpoints=endpoints, dimensions=dimensions
-        )
+        targets = find_targets(model, base_url, api_key, endpoint, endpoints, dimensions, model_info)
         first = targets[0]
-        self.endpoint, self.base_url, self.dimensions = first.endpoint, first.base_url, first.dimensions
-        self._chunker = Chunker(
-            tokenizer=_tokenizer(tokenizer, first.model),
-            long_input=long_input,
-            empty=empty,
-            surrogates=surrogates,
-            count_tokens=count_tokens,
-            **input_limits(targets, max_input_tokens),
-        )
+        self._shape = find_shape(first, truncate_dimensions, normalize=normalize)
+        self._whole = first.dimensions  # the size of the vectors as they come, where it is known
+        self.dimensions = truncate_dimensions or self._whole
+        self.endpoint, self.base_url = first.endpoint, first.base_url
+        policies: dict[str, Any] = {"long_input": long_input, "empty": empty, "surrogates": surrogates}
+        policies |= {"count_tokens": count_tokens, **input_limits(targets, max_input_tokens)}
+        self._extra_body = dict(extra_body or {})
+        chunker = Chunker(tokenizer=find_tokenizer(tokenizer, first.model), **policies)
+        self._roles = Roles(first.model, called=model, own=role, chunker=chunker, extra_body=self._extra_body)
+        self._chunker = self._roles.voice.chunker
         self._limits, self._retries, self._store, self._tally = limits, retries, store or NoStore(), Tally()
-        self._observers, self._extra_body = (self._tally.observe, observe), dict(extra_body or {})
-        self._sender = Wiring(
-            dimensions=dimensions,
-            user=user,
-            extra_body=self._extra_body,
-            headers=default_headers or {},
-            timeout=timeout,
-            limits=limits,
-            retries=retries,
-            http_client=http_client,
-            transport=transport,
-            rng=rng or Random(),
-            observe=self._observe,
-        ).connect(targets, limiter)
+        self._observers = self._tally.observe, observe
+        http: dict[str, Any] = {"timeout": timeout, "http_client": http_client, "transport": transport}
+        what: dict[str, Any] = {"dimensions": dimensions, "user": user, "extra_body": self._extra_body}
+        how: dict[str, Any] = {"limits": limits, "retries": retries, "rng": rng or Random(), "observe": self._observe}
+        wiring = Wiring(headers=default_headers or {}, shape=self._shape, room=self._roles.room, **http, **what, **how)
+        self._sender = wiring.connect(targets, limiter, chunker.as_text)
         self._router = self._sender.router
         self._loop: object = None  # where it was first used, and stays
-        self._singles = Singles(self._urgent_parts, dimensions=self.dimensions)
+        self._singles: dict[tuple[str, bytes], Singles] = {}  # by how they are put
 
     @property
     def recipe(self) -> dict[str, Any]:
@@ -146,10 +152,13 @@ class Embedder:
         chunker = self._chunker
         return {
             "model": self.model,
-            "dimensions": self.dimensions,
+            "dimensions": self._whole,
+            "truncate_dimensions": self._shape.dimensions,
+            "normalize": self._shape.normalize or None,
             "endpoint": self.endpoint.name,
             "base_url": public_url(self.base_url),
-            "extra_body": self._extra_body,
+            "extra_body": {**self.endpoint.extra_body, **self._extra_body, **self._roles.own_role.fields},
+            "prefix": chunker.prefix or None,
             "long_input": chunker.long_input,
             "max_input_tokens": chunker.max_input_tokens,
             "tokenizer": chunker.tokenizer.name if chunker.tokenizer else None,
@@ -163,16 +172,34 @@ class Embedder:
         """The limiter of the first endpoint, to be shared with another embedder for the same."""
         return self._router.routes[0].limiter
 
+    @property
+    def lessons(self) -> dict[str, dict[str, object]]:
+        """
+        What was learned of each endpoint by being refused, by model and address; as JSON can carry it, without keys.
+
+        With :meth:`recall` another embedder begins with it, so that no lesson is paid for twice.
+        """
+        return {route.key: learned for route in self._router.routes if (learned := route.learned())}
+
+    def recall(self, lessons: Mapping[str, Mapping[str, object]]) -> None:
+        """Begin with the *lessons* of an earlier embedder, where they are about the same model and address."""
+        for route in self._router.routes:
+            route.recall(lessons.get(route.key))
+
     async def embed(
         self,
         inputs: Inputs,
         *,
+        role: str | None = None,
         on_failure: OnFailure = "raise",
         on_outage: OnOutage = "stop",
         max_spend_tokens: int | None = None,
     ) -> Embeddings:
         """
         Embed *inputs*: a text, a token array, a document, or an iterable of any of these.
+
+        *role* is what they are for, if it is not that of the embedder. Vectors of a role that is told by a field of the
+        request, and not by a prefix, go past the embedder's ``store``, which is bound to its own.
 
         Returns :class:`Embeddings`, whose ``vectors`` are float32 of shape (documents, dimensions), in order. A
         run stops before it could spend more than *max_spend_tokens* tokens. When the endpoint answers nothing but
@@ -184,10 +211,11 @@ class Embedder:
         could not help. Both errors carry the result, with all that was paid for, as ``.embeddings``.
         """
         check_choice("on_failure", on_failure, OnFailure)
-        account = self._account(max_spend_tokens=max_spend_tokens, on_outage=on_outage)
-        return await self._embed(read_inputs(inputs), account, on_failure, self._chunker)
+        voice = self._roles.voice_of(role)
+        account = self._account(max_spend_tokens=max_spend_tokens, on_outage=on_outage, fields=voice.fields)
+        return await self._embed(read_inputs(inputs), account, on_failure, voice.chunker)
 
-    async def embed_one(self, text: Content) -> Vector:
+    async def embed_one(self, text: Content, *, role: str | None = None) -> Vector:
         """
         Embed one text, such as a query, ahead of bulk work on the same embedder.
 
@@ -195,19 +223,25 @@ class Embedder:
         one place in it; a call waits for that no longer than 0.05 s, unless there is no capacity. Cancelling one call
         does not disturb the others.
 
+        *role* is what it is for. Without one, it is a ``"query"`` where the embedder's role is ``"document"``, and else
+        what the embedder's are.
+
         Returns its vector: float32, shape (dimensions,). Raises the document's own error if it fails, and
         :class:`RunStoppedError` when going on could not help; with ``long_input="chunks"`` a text that would have
         several vectors is too long.
         """
         self._settle_in_loop()
-        return await self._singles.embed(read_input(text))
+        voice = self._roles.voice_of(self._roles.of_one if role is None else role)
+        if voice.key not in self._singles:
+            self._singles[voice.key] = Singles(partial(self._urgent_parts, voice), dimensions=self.dimensions)
+        return await self._singles[voice.key].embed(read_input(text))
 
     async def _embed(
         self, documents: list[Any], account: Account, on_failure: OnFailure, chunker: Chunker
     ) -> Embeddings:
         row_per_chunk = chunker.long_input == "chunks"
-        collector = Collector(_ids(documents), dimensions=self.dimensions, row_per_chunk=row_per_chunk)
-        reports = _Reports(self._observe)
+        collector = Collector(ids_of(documents), dimensions=self.dimensions, row_per_chunk=row_per_chunk)
+        reports = Reports(self._observe)
         stopped: RunStoppedError | None = None
         parts = self._parts(account, chunker, reports.observe, ordered=row_per_chunk)
         async with pipeline.run(documents, parts) as blocks:
@@ -235,6 +269,7 @@ class Embedder:
         documents: Iterable[Content | Document] | AsyncIterable[Content | Document],
         *,
         ordered: bool = True,
+        role: str | None = None,
         on_outage: OnOutage = "stop",
         max_spend_tokens: int | None = None,
         store: Store | None = None,
@@ -244,27 +279,30 @@ class Embedder:
 
         The block's value iterates over an :class:`Embedding` or a :class:`Failure` for every document: in order,
         or as each is done with ``ordered=False``. Something that is no document becomes a failure. A slow reader
-        slows the run down; leaving the block cancels it. *on_outage* and *max_spend_tokens* are those of
-        :meth:`embed`; *store* stands in for that of the embedder.
+        slows the run down; leaving the block cancels it. *role*, *on_outage* and *max_spend_tokens* are those
+        of :meth:`embed`; *store* stands in for that of the embedder.
 
         The iteration raises :class:`RunStoppedError` after the last result when going on could not help, and
         what *documents* itself raised once everything before is embedded.
         """
         if isinstance(documents, str | bytes | Mapping):
             raise InvalidInputError(f"expected an iterable of documents, got {type(documents).__name__}")
-        account = self._account(max_spend_tokens=max_spend_tokens, on_outage=on_outage, streams=True)
-        parts = self._parts(account, self._chunker, self._observe, ordered=ordered, store=store)
+        voice = self._roles.voice_of(role)
+        options: dict[str, Any] = {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}
+        account = self._account(streams=True, fields=voice.fields, **options)
+        parts = self._parts(account, voice.chunker, self._observe, ordered=ordered, store=store)
         async with pipeline.run(documents, parts) as blocks:
             yield Results(blocks, account)
 
     def stats(self) -> Stats:
         """What this embedder has done so far."""
-        return self._tally.stats(tuple(_capacity(route) for route in self._router.routes))
+        return self._tally.stats(tuple(route.capacity() for route in self._router.routes))
 
     async def aclose(self) -> None:
         """End single calls, and close the connections. An ``http_client`` that was handed in stays open."""
         if self._loop == anyio.lowlevel.current_token():  # elsewhere nothing of it can be waited for
-            await self._singles.aclose()
+            for singles in self._singles.values():
+                await singles.aclose()
         for route in self._router.routes:
             await route.transport.aclose()
 
@@ -288,7 +326,8 @@ class Embedder:
         self, account: Account, chunker: Chunker, observe: Observe, *, ordered: bool, store: Store | None = None
     ) -> pipeline.Parts:
         self._settle_in_loop()
-        store = store or self._store
+        if store is None:  # it is bound to the embedder's own role
+            store = self._store if account.fields == self._roles.voice.fields else NoStore()
         if account.remaining is not None:
             # By their bytes alone texts would seem to cost four times as much, and the run would end early.
             chunker = replace(chunker, count_tokens=True)
@@ -305,11 +344,11 @@ class Embedder:
             observe=observe,
         )
 
-    def _urgent_parts(self) -> pipeline.Parts:
-        chunker = self._chunker
+    def _urgent_parts(self, voice: Voice) -> pipeline.Parts:
+        chunker = voice.chunker
         if chunker.long_input == "chunks":
             chunker = replace(chunker, long_input="error")
-        return self._parts(self._account(urgent=True), chunker, self._observe, ordered=False)
+        return self._parts(self._account(urgent=True, fields=voice.fields), chunker, self._observe, ordered=False)
 
     def _settle_in_loop(self) -> None:
         """Connections belong to the event loop that made them."""
@@ -330,56 +369,3 @@ class Embedder:
     def _observe(self, event: Event) -> None:
         for observe in self._observers:
             observe(event)
-
-
-class _Reports:
-    """Keeps what a run reports of its documents, and passes every event on."""
-
-    def __init__(self, observe: Observe) -> None:
-        self.cut: list[Cut] = []
-        self.repaired: list[Id] = []
-        self._observe = observe
-
-    def observe(self, event: Event) -> None:
-        if isinstance(event, DocumentCut):
-            self.cut.append(event.cut)
-        elif isinstance(event, DocumentRepaired):
-            self.repaired.append(event.id)
-        self._observe(event)
-
-
-def _ids(documents: list[Any]) -> list[Id]:
-    return [
-        document.id if isinstance(document, Document) and document.id is not None else position
-        for position, document in enumerate(documents)
-    ]
-
-
-def _capacity(route: Route) -> Capacity:
-    limiter = route.limiter
-    requests, tokens = limiter.rates()
-    return Capacity(
-        endpoint=route.name,
-        in_flight=limiter.in_flight,
-        places=limiter.places,
-        waiting=limiter.waiting,
-        requests_per_second=requests,
-        tokens_per_second=tokens,
-        away_seconds=limiter.away_for,
-    )
-
-
-def _tokenizer(given: object, model: Model) -> Tokenizer | None:
-    if given is not None:
-        return as_tokenizer(given)
-    if model.tokenizer == "cl100k_base":
-        return cl100k_base()
-    if model.tokenizer == "local":
-        return LazyTokenizer("local", _local_tokenizer, overhead=1)
-    return None
-
-
-def _local_tokenizer() -> Tokenizer:
-    from .local import load
-
-    return load().tokenizer

@@ -27,6 +27,8 @@ __all__ = [
     "EndpointBack",
     "EndpointPaused",
     "Event",
+    "FormLearned",
+    "InputsShortened",
     "RequestHedged",
     "RunStopped",
 ]
@@ -111,6 +113,31 @@ class CapLearned:
 
 
 @dataclass(frozen=True, slots=True)
+class FormLearned:
+    """
+    An endpoint refuses a *field* as it was sent. It is sent otherwise from now on: ``encoding_format`` as ``"float"``
+    or ``"omitted"``, ``dimensions`` as ``"omitted"``, ``token_arrays`` as ``"texts"``.
+    """
+
+    endpoint: str
+    field: Literal["encoding_format", "dimensions", "token_arrays"]
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputsShortened:
+    """
+    An endpoint's usage tells that it cuts inputs, of which one had *longest* tokens, to *limit* tokens, without a word.
+
+    It is told once for an endpoint, and found only where inputs are counted exactly.
+    """
+
+    endpoint: str
+    limit: int
+    longest: int
+
+
+@dataclass(frozen=True, slots=True)
 class RequestHedged:
     """
     A request with *inputs* inputs was late, and sent a second time. *won* tells that the copy's vectors were taken;
@@ -175,6 +202,8 @@ Event: TypeAlias = (
     | EndpointBack
     | BatchSplit
     | CapLearned
+    | InputsShortened
+    | FormLearned
     | RequestHedged
     | DocumentsEmbedded
     | DocumentFailed

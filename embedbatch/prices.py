@@ -1,4 +1,8 @@
-"""What embedding models cost at their vendors. Facts with a date and a source: nobody is asked, and prices change."""
+"""
+What embedding models cost at their vendors. Facts with a date and a source: nobody is asked, and prices change.
+
+They stand by themselves, and not with what is known of the models: a model is the same at every server, its price not.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +80,7 @@ def _check(name: str, value: object) -> None:
 _OPENAI = "https://developers.openai.com/api/docs/models/text-embedding-3-large"  # it names 3-small too
 _GATEWAY = "https://vercel.com/ai-gateway/models/"
 _ROUTER = "https://openrouter.ai/"
+_ALIBABA = "https://www.alibabacloud.com/help/en/model-studio/text-embedding-synchronous-api"
 _GOOGLE = "https://developers.googleblog.com/en/gemini-embedding-available-gemini-api/"
 
 # Host, model, US dollars for a million input tokens, when, by which page. Free allowances, and the discount of batch
@@ -92,6 +97,8 @@ _TABLE = (
     ("api.voyageai.com", "voyage-4", 0.06, "2026", _GATEWAY + "voyage-4"),
     ("api.voyageai.com", "voyage-4-lite", 0.02, "2026", _GATEWAY + "voyage-4-lite"),
     ("api.voyageai.com", "voyage-3-large", 0.18, "2026", _GATEWAY + "voyage-3-large"),
+    ("dashscope-intl.aliyuncs.com", "text-embedding-v4", 0.07, "2026-03", _ALIBABA),
+    ("dashscope.aliyuncs.com", "text-embedding-v4", 0.072, "2026-03", _ALIBABA),
 )
 PRICES = MappingProxyType(
     {

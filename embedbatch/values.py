@@ -48,9 +48,10 @@ class Embedding:
     The answer for one document.
 
     *vector* is float32 of shape (dimensions,). *tokens* is the exact count of what was embedded, in the model's
-    tokenizer (for a document that was split, the sum over its parts), or ``None`` when it was not needed and not
-    asked for. *span* is set by ``long_input="chunks"``, for every document: the part of the text this vector stands
-    for, as character offsets (start, end) into the original; for a token array that was sent as one, into the array.
+    tokenizer (for a document that was split, the sum over its parts), with the prefix of its role and what the server
+    adds; or ``None`` when it was not needed and not asked for. *span* is set by ``long_input="chunks"``, for every
+    document: the part of the text this vector stands for, as character offsets (start, end) into the original; for a
+    token array that was sent as one, into the array.
     """
 
     id: Id
@@ -80,7 +81,8 @@ class Cut:
     """
     Report of a document that was longer than the model takes.
 
-    *policy* is what was done with it. *tokens* is the whole document's count, ``None`` if unknown. *spans* are
+    *policy* is what was done with it. *tokens* is the count of the whole document, were it sent as one input, ``None``
+    if unknown. *spans* are
     the parts that were embedded, as character offsets (start, end) into the text; for a token array that was sent
     as one, into the array. Parts that are nothing but white space are not embedded.
     """

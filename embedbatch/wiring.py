@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from .dispatch.credentials import Credentials
+from .dispatch.forms import Forms
 from .dispatch.hedges import MAX_OUT
 from .dispatch.lessons import Lessons
 from .dispatch.limiter import Limiter
 from .dispatch.router import Route, Router
-from .endpoints import LOCAL, Endpoint, Target, resolve
+from .endpoints import LOCAL, ApiKey, Endpoint, Target, public_url, resolve
 from .errors import ConfigurationError
 from .events import Observe
+from .models import Model
+from .plan.tokens import LazyTokenizer, Tokenizer, as_tokenizer
 from .settings import Limits, Retries, TransportName
-from .wire.request import RequestTemplate
+from .wire.request import FieldNames, RequestTemplate
+from .wire.shape import AS_IT_IS, Shape
 
 if TYPE_CHECKING:
     import httpx
 
+    from .dispatch.inquiry import AsText
     from .dispatch.sender import Sender
     from .local import LocalApp
 
@@ -39,9 +46,11 @@ class Wiring:
     transport: httpx.AsyncBaseTransport | TransportName | None
     rng: Random
     observe: Observe
+    shape: Shape = AS_IT_IS
+    room: int = 0  # bytes that a request may have besides
 
-    def connect(self, targets: Sequence[Target], limiter: Limiter | None) -> Sender:
-        """A sender with a route to each of *targets*."""
+    def connect(self, targets: Sequence[Target], limiter: Limiter | None, as_text: AsText) -> Sender:
+        """A sender with a route to each of *targets*. *as_text* makes texts of token arrays."""
         from .dispatch.sender import Sender  # with httpx and tenacity a half of all the library takes to import
 
         if limiter is not None and len(targets) > 1:
@@ -52,6 +61,8 @@ class Wiring:
             retries=self.retries,
             rng=self.rng,
             observe=self.observe,
+            shape=self.shape,
+            as_text=as_text,
         )
 
     def _route(self, target: Target, limiter: Limiter | None) -> Route:
@@ -59,14 +70,21 @@ class Wiring:
 
         endpoint, limits = target.endpoint, _limits_of(target.endpoint, self.limits)
         limiter = limiter or Limiter(limits, rng=self.rng)
-        template = RequestTemplate(target.name, endpoint.encoding_format, self.dimensions, self.user, self.extra_body)
+        names = FieldNames(
+            input=endpoint.input_field,
+            encoding_format=endpoint.encoding_field,
+            dimensions=endpoint.dimensions_field,
+        )
+        extra_body = {**endpoint.extra_body, **self.extra_body}
+        template = RequestTemplate(target.name, self.dimensions, self.user, extra_body, names)
         in_process = endpoint is LOCAL and not (self.http_client or self.transport)
         return Route(
             name=endpoint.name,
+            key=f"{target.name} at {public_url(target.url)}",
             transport=Transport(
                 target.url,
                 self.headers,
-                api_key=target.api_key,
+                credentials=Credentials(target.api_key, endpoint.auth_header),
                 timeout=self.timeout,
                 max_connections=limiter.max_in_flight + (MAX_OUT if self.retries.hedge else 0),
                 http_client=self.http_client,
@@ -74,11 +92,15 @@ class Wiring:
                 app=_local_app() if in_process else None,
             ),
             template=template,
+            forms=Forms(template.first_form(endpoint.encoding_format, token_arrays=endpoint.token_arrays)),
             limiter=limiter,
+            refusals=endpoint.refusals,
+            reads_rates=endpoint.rate_headers,
             lessons=Lessons(
                 max_inputs=min(limits.max_batch_inputs, endpoint.max_inputs),
                 max_tokens=min(limits.max_batch_tokens, endpoint.max_request_tokens),
-                max_bytes=min(limits.max_batch_bytes, endpoint.max_request_bytes) - template.overhead,
+                max_bytes=min(limits.max_batch_bytes, endpoint.max_request_bytes) - template.overhead - self.room,
+                overhead=template.overhead + self.room,
             ),
         )
 
@@ -91,24 +113,24 @@ def _local_app() -> LocalApp:
 
 def find_targets(
     model: str,
-    *,
     base_url: str | None,
-    api_key: str | None,
-    endpoint: Endpoint | None,
-    endpoints: Sequence[Endpoint] | None,
+    api_key: ApiKey | None,
+    endpoint: Endpoint | str | None,
+    endpoints: Sequence[Endpoint | str] | None,
     dimensions: int | None,
+    model_info: Model | None,
 ) -> list[Target]:
     """The endpoints to use: all of *endpoints*, or else the one that the other arguments name."""
+    if not isinstance(model_info, Model | None):
+        raise ConfigurationError(f"model_info: expected a Model, got {model_info!r}")
+    find = partial(resolve, model, api_key=api_key, dimensions=dimensions, model_info=model_info)
     if endpoints is None:
-        return [resolve(model, base_url=base_url, api_key=api_key, endpoint=endpoint, dimensions=dimensions)]
+        return [find(base_url=base_url, endpoint=endpoint)]
     if base_url is not None or endpoint is not None:
         raise ConfigurationError("endpoints: expected them alone, got base_url= or endpoint= as well")
     if not endpoints:
         raise ConfigurationError("endpoints: expected at least one, got none")
-    targets = [
-        resolve(model, base_url=None, api_key=api_key, endpoint=endpoint, dimensions=dimensions)
-        for endpoint in endpoints
-    ]
+    targets = [find(base_url=None, endpoint=endpoint) for endpoint in endpoints]
     sizes = {target.dimensions for target in targets} - {None}
     if len(sizes) > 1:
         raise ConfigurationError(f"endpoints: their models give vectors of different sizes: {sorted(map(str, sizes))}")
@@ -122,7 +144,41 @@ def input_limits(targets: Sequence[Target], max_input_tokens: int | None) -> dic
     return {
         "max_input_tokens": max_input_tokens,
         "token_arrays": all(target.endpoint.token_arrays for target in targets),
+        "special_tokens": max(target.model.special_tokens for target in targets),
     }
+
+
+def find_shape(target: Target, truncate_dimensions: int | None, *, normalize: bool) -> Shape:
+    """What is to be made of the vectors of *target*. Raises :class:`ConfigurationError` for what would be no good."""
+    if not isinstance(normalize, bool):
+        raise ConfigurationError(f"normalize: expected True or False, got {normalize!r}")
+    if truncate_dimensions is None:
+        return Shape(normalize=normalize)
+    if isinstance(truncate_dimensions, bool) or not isinstance(truncate_dimensions, int) or truncate_dimensions < 1:
+        raise ConfigurationError(f"truncate_dimensions: expected an int of at least 1, got {truncate_dimensions!r}")
+    whole = target.dimensions
+    if whole is not None and truncate_dimensions > whole:
+        raise ConfigurationError(f"truncate_dimensions: {target.name} gives {whole:,}, got {truncate_dimensions:,}")
+    if target.model.matryoshka is False and truncate_dimensions != whole:
+        raise ConfigurationError(
+            f"truncate_dimensions: the first numbers of {target.name}'s vectors are no vectors of their own. If they "
+            "are, say so: model_info=Model(matryoshka=True, …)"
+        )
+    return Shape(dimensions=truncate_dimensions, normalize=True)
+
+
+def find_tokenizer(given: object, model: Model) -> Tokenizer | None:
+    """The tokenizer that is *given*, or else that of *model*, if it is known."""
+    if given is None and model.tokenizer == "local":
+        return LazyTokenizer("local", _local_tokenizer, overhead=1)
+    known = model.tokenizer if given is None else given
+    return None if known is None else as_tokenizer(known)
+
+
+def _local_tokenizer() -> Tokenizer:
+    from .local import load
+
+    return load().tokenizer
 
 
 def _limits_of(endpoint: Endpoint, limits: Limits) -> Limits:

@@ -31,7 +31,7 @@ MIN_BYTES = 1_000_000
 PATIENCE = 2.0  # seconds
 
 # What decides how documents become chunks, and not what the vector of a chunk is: the chunk's own bytes are in its key.
-_BEFORE_CHUNKS = {"long_input", "max_input_tokens", "tokenizer", "empty", "surrogates", "count_tokens"}
+_BEFORE_CHUNKS = {"long_input", "max_input_tokens", "tokenizer", "empty", "surrogates", "count_tokens", "prefix"}
 _KEY_BYTES = 16  # nobody has found two texts with the same 128 bits
 _FORMAT = b"embedbatch 1"
 

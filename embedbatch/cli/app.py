@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..endpoints import choose
 from ..settings import DEFAULT_LIMITS, Limits
 from .outcome import DOCUMENTS_FAILED, outcome
 
@@ -34,7 +35,22 @@ Destination = Annotated[
 ]
 Model = Annotated[str, typer.Option(help="The model. local is the embedded one: no key, no network.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Of the server. (default: OPENAI_BASE_URL, or OpenAI's)")]
+EndpointName = Annotated[
+    str | None,
+    typer.Option("--endpoint", metavar="NAME|FILE.json", help="What the server is. (default: by its address)"),
+]
 Dimensions = Annotated[int | None, typer.Option(help="Of the vectors. (default: the model's)")]
+TruncateDimensions = Annotated[
+    int | None, typer.Option(help="Keep so many numbers of each vector, scaled to length 1.", min=1)
+]
+Normalize = Annotated[bool, typer.Option("--normalize", help="Scale every vector to length 1.")]
+TokenizerFile = Annotated[
+    str | None,
+    typer.Option("--tokenizer", metavar="FILE", help="The model's tokenizer.json. (default: if it is known)"),
+]
+RoleName = Annotated[
+    str | None, typer.Option("--role", metavar="document|query|…", help="What the texts are for, if the model cares.")
+]
 TextColumn = Annotated[str, typer.Option(help="The column with the document.")]
 IdColumn = Annotated[str | None, typer.Option(help="The column with its id. (default: numbers from 0)")]
 Columns = Annotated[str | None, typer.Option(help="Write these columns too; all is all others.", metavar="NAME,NAME,…")]
@@ -85,7 +101,12 @@ def run(
     output: Destination,
     model: Model = "text-embedding-3-small",
     base_url: BaseUrl = None,
+    endpoint: EndpointName = None,
     dimensions: Dimensions = None,
+    truncate_dimensions: TruncateDimensions = None,
+    normalize: Normalize = False,
+    role: RoleName = None,
+    tokenizer: TokenizerFile = None,
     text_column: TextColumn = "text",
     id_column: IdColumn = None,
     keep_text: KeepText = False,
@@ -117,14 +138,13 @@ def run(
     """
     Embed a corpus file: one vector for each document, in order. The same command again goes on where a run ended.
 
-    The key is taken from OPENAI_API_KEY. Documents that fail are listed in DEST.failures.jsonl.
+    The key is taken from OPENAI_API_KEY, or from the vendor's variable. What fails is listed in DEST.failures.jsonl.
 
     Exit status: 0 all is embedded; 1 some documents failed; 2 nothing was sent; 3 the run stopped early; 130 Ctrl-C.
     """
     with outcome(resumes=True):
+        from . import running
         from .planning import plan_run
-        from .running import Watch, open_cache, read_columns
-        from .running import run as run_job
 
         limits = Limits(
             max_requests_per_minute=max_requests_per_minute,
@@ -133,18 +153,20 @@ def run(
             max_batch_inputs=max_batch_inputs,
         )
         reading = {"format": format, "text_column": text_column, "id_column": id_column, "skip_bad_rows": skip_bad_rows}
-        writing = {"keep_text": keep_text, "columns": read_columns(columns), "dtype": dtype}
+        writing = {"keep_text": keep_text, "columns": running.read_columns(columns), "dtype": dtype}
         sending = {"dedupe": not no_dedupe, "max_spend_tokens": max_spend_tokens, "on_outage": on_outage}
         going_on = {"fresh": fresh, "retry_failed": retry_failed, "extend": extend}
         job = {**reading, **writing, **sending, **going_on}
-        policy = {"long_input": long_input, "empty": empty, "count_tokens": not no_tokens}
-        options = {"base_url": base_url, "dimensions": dimensions, "limits": limits, **policy}
+        server = {"base_url": base_url, "endpoint": choose(endpoint), "limits": limits}
+        vectors = {"dimensions": dimensions, "truncate_dimensions": truncate_dimensions, "normalize": normalize}
+        texts = {"role": role, "tokenizer": tokenizer, "long_input": long_input, "empty": empty}
+        options = {**server, **vectors, **texts, "count_tokens": not no_tokens}
         if dry_run:
             plan_run(source, model, job=job, options=options, price=price)
             return
-        watch = Watch(report=report, log_json=log_json, price=price, max_cost=max_cost)
-        vectors = open_cache(cache, cache_max_bytes)
-        if not run_job(source, output, model, job=job, options=options, watch=watch, cache=vectors):
+        watch = running.Watch(report=report, log_json=log_json, price=price, max_cost=max_cost)
+        known = running.open_cache(cache, cache_max_bytes)
+        if not running.run(source, output, model, job=job, options=options, watch=watch, cache=known):
             raise typer.Exit(DOCUMENTS_FAILED)
 
 
@@ -153,6 +175,9 @@ def plan(
     source: Source,
     model: Model = "text-embedding-3-small",
     base_url: BaseUrl = None,
+    endpoint: EndpointName = None,
+    role: RoleName = None,
+    tokenizer: TokenizerFile = None,
     format: FormatName = None,
     text_column: TextColumn = "text",
     id_column: IdColumn = None,
@@ -189,6 +214,9 @@ def plan(
         }
         options = {
             "base_url": base_url,
+            "endpoint": choose(endpoint),
+            "role": role,
+            "tokenizer": tokenizer,
             "long_input": long_input,
             "empty": empty,
             "count_tokens": True,
@@ -203,13 +231,14 @@ def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="A text.")],
     k: Annotated[int, typer.Option("-k", help="How many documents.", min=1)] = 5,
     base_url: Annotated[str | None, typer.Option(help="Of the server. (default: that of the run)")] = None,
+    endpoint: EndpointName = None,
 ) -> None:
     """Print the nearest documents to a query: rank, cosine, id, and the text's first line where it was kept."""
     with outcome():
         from .searching import print_matches
         from .searching import search as find
 
-        print_matches(find(destination, query, k=k, base_url=base_url))
+        print_matches(find(destination, query, k=k, base_url=base_url, endpoint=choose(endpoint)))
 
 
 @app.command()
@@ -228,6 +257,7 @@ def demo(
 def bench(
     model: Model = "text-embedding-3-small",
     base_url: BaseUrl = None,
+    endpoint: EndpointName = None,
     dimensions: Dimensions = None,
     max_requests: MaxRequests = 1_000,
     max_tokens: MaxTokens = 1_000_000,
@@ -251,7 +281,7 @@ def bench(
 
         sweep(
             model,
-            options={"base_url": base_url, "dimensions": dimensions},
+            options={"base_url": base_url, "endpoint": choose(endpoint), "dimensions": dimensions},
             batch_sizes=read_numbers("--batch-sizes", batch_sizes),
             in_flight=read_numbers("--in-flight", in_flight),
             max_requests=max_requests,

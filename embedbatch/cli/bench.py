@@ -17,9 +17,9 @@ import anyio
 from rich.console import Console
 
 from ..embedder import Embedder
-from ..endpoints import MODELS, UNKNOWN_MODEL
 from ..errors import ConfigurationError, RunStoppedError
 from ..jobs.sources import open_source
+from ..models import UNKNOWN_MODEL, known_model
 from ..sweep import Budget, Grid, Measurement, Step, Sweep, Texts, bound_for, generate, repeat
 from ..version import VERSION
 from .bench_report import describe_step, show
@@ -116,7 +116,8 @@ def _texts(model: str, nbytes: int, source: Path | None, text_column: str, seed:
     if source is None:
         return Texts(generate(nbytes, Random(seed)), bound_for(model))
     rows = islice(open_source(source, text_column=text_column, id_column=None).rows(), _MOST_ROWS)
-    max_bytes = MODELS.get(model, UNKNOWN_MODEL).max_input_tokens - 1  # so long a text is proven to be one input
+    known = known_model(model) or UNKNOWN_MODEL
+    max_bytes = known.max_input_tokens - max(1, known.special_tokens)  # so long a text is proven to be one input
     texts = repeat((row.content for row in rows if isinstance(row.content, str)), max_bytes)
     try:
         return Texts(texts, bound_for(model))

@@ -27,7 +27,8 @@ class Account:
 
     Once it is *closed* nothing more goes out, and whoever waits on behalf of the run is sent home; requests that
     are in flight are paid for, and are left to finish. *turn* lets one of its batches at a time stand in the queue
-    for capacity, so that a run with many batches does not shut out the others.
+    for capacity, so that a run with many batches does not shut out the others. *fields*, a JSON object or
+    nothing, go into each of its requests.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Account:
         streams: bool = False,
         on_outage: OnOutage = "stop",
         retries: Retries = DEFAULT_RETRIES,
+        fields: bytes = b"",
     ) -> None:
         if max_spend_tokens is not None and not max_spend_tokens > 0:
             raise ConfigurationError(f"max_spend_tokens: expected more than 0, got {max_spend_tokens!r}")
         self.urgent = urgent
+        self.fields = fields
         self.waits_for_outages = on_outage == "wait"
         self.usage = Usage()
         self.budget = Budget(retries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -13,13 +14,23 @@ import anyio.to_thread
 
 from ..errors import (
     AttemptTimeoutError,
+    AuthenticationError,
     ConnectionFailedError,
     DimensionsError,
     InvalidReplyError,
     MalformedReplyError,
     RequestError,
 )
-from ..events import AttemptFailed, BatchAnswered, EndpointAway, EndpointBack, EndpointPaused, Observe, RequestHedged
+from ..events import (
+    AttemptFailed,
+    BatchAnswered,
+    EndpointAway,
+    EndpointBack,
+    EndpointPaused,
+    InputsShortened,
+    Observe,
+    RequestHedged,
+)
 from ..settings import Retries
 from ..tasks import task_group
 from ..values import Batch, Usage
@@ -27,6 +38,8 @@ from ..wire.body import Body
 from ..wire.fault import FOR_A_RATE, Action, Fault, Trouble, holds_error, judge, read_request_id
 from ..wire.quota import QuotaHeaders, read_quota
 from ..wire.reply import Decoded, decode, is_slow
+from ..wire.request import Form
+from ..wire.shape import AS_IT_IS, Shape
 from .account import Account
 from .limiter import Lease
 from .router import Route, Router
@@ -43,12 +56,18 @@ Outcome: TypeAlias = Decoded | Fault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt of *batch*, on behalf of a run: its *number*, and the seconds it *waited* in the queue."""
+    """
+    One attempt of *batch*, in a *form*, for a run: its *number*, and the seconds it *waited* in the queue.
+
+    *may_renew* tells whether another key may be asked for if that of the request is refused.
+    """
 
     batch: Batch
+    form: Form
     number: int
     account: Account
     waited: float
+    may_renew: bool = True
 
     @property
     def bound(self) -> int:
@@ -60,7 +79,8 @@ class Exchange:
     """
     Sends requests, judges the replies, and tells the limiter, the account and the observer.
 
-    *dimensions*, the size of the vectors, is the same for all endpoints; the first reply pins it.
+    *dimensions*, the size of the vectors as they come, is the same for all endpoints; the first reply pins it. They
+    leave in *shape*.
     """
 
     def __init__(
@@ -70,6 +90,7 @@ class Exchange:
         retries: Retries,
         dimensions: int | None,
         observe: Observe,
+        shape: Shape = AS_IT_IS,
         in_thread: Callable[..., Awaitable[Any]] = partial(anyio.to_thread.run_sync, abandon_on_cancel=True),
     ) -> None:
         self.dimensions = dimensions
@@ -78,6 +99,7 @@ class Exchange:
         self._retries = retries
         self._observe = observe
         self._in_thread = in_thread
+        self._shape = shape
 
     def enter(self, account: Account) -> None:
         """A batch of *account*'s run is on its way."""
@@ -154,13 +176,15 @@ class Exchange:
         outcome: Outcome | None = None
         attempt.account.usage += Usage(requests=1)
         try:
-            outcome, reply = await self._ask(route, attempt.batch)
+            outcome, reply = await self._ask(route, attempt)
             if isinstance(outcome, Fault):
+                if reply is not None and attempt.may_renew:
+                    outcome = await self._renew(route, outcome, reply)
                 outcome = self._set_aside(route, outcome)
                 if route.transport.is_closed:  # from this side: nothing was learned about the endpoint
                     route.limiter.withdraw(lease)
                     return outcome
-            quota = read_quota(reply.headers) if reply is not None else _NOTHING_SAID
+            quota = read_quota(reply.headers) if reply is not None and route.reads_rates else _NOTHING_SAID
             if isinstance(outcome, Fault):
                 self._note_fault(route, lease, outcome, attempt, quota)
             else:
@@ -171,6 +195,17 @@ class Exchange:
                 route.limiter.withdraw(lease)
             attempt.account.settle(attempt.bound, _cost(outcome, attempt.bound))
         return outcome
+
+    async def _renew(self, route: Route, fault: Fault, reply: Reply) -> Fault:
+        """Ask for another key where that of the request was refused. With it the request may go again."""
+        refused = isinstance(fault.error, AuthenticationError) and reply.status != 403
+        try:
+            if refused and await route.transport.credentials.renew(reply.key):
+                return replace(fault, action=Action.AGAIN, trouble=Trouble.NONE)
+        except AuthenticationError as error:
+            fault.error.args = (f"{fault.error} {error}",)
+            fault.error.__cause__ = error
+        return fault
 
     def _set_aside(self, route: Route, fault: Fault) -> Fault:
         """Do without *route* if it cannot be used at all and there is another; if there is none, end all runs."""
@@ -184,29 +219,40 @@ class Exchange:
                 account.close(fault.error)
         return fault
 
-    async def _ask(self, route: Route, batch: Batch) -> tuple[Outcome, Reply | None]:
+    async def _ask(self, route: Route, attempt: Attempt) -> tuple[Outcome, Reply | None]:
         """Send the bytes; judge what comes back, and decode it if it is good."""
+        batch = attempt.batch
         # More bytes than the vectors can have, so that an endless reply does not fill the memory.
         max_reply = 65_536 + len(batch) * (self.dimensions or 16_384) * _BYTES_PER_NUMBER
         body = Body(len(batch))
         try:
-            reply = await route.transport.send(route.template.body(batch), body, max_reply=max_reply)
+            sent = route.template.body(batch, attempt.form, attempt.account.fields)
+            reply = await route.transport.send(sent, body, max_reply=max_reply)
         except RequestError as error:
             if route.transport.is_closed:
                 return Fault(Action.STOP, error), None
+            if isinstance(error, AuthenticationError):  # there is no key
+                return Fault(Action.WAIT if route.is_proven else Action.STOP, error), None
             slow = isinstance(error, AttemptTimeoutError)
             return Fault(Action.WAIT, error, Trouble.SLOWNESS if slow else Trouble.FAILURE), None
-        rule = partial(judge, proven=route.is_proven, max_wait=self._retries.max_server_wait)
+        rule = partial(judge, proven=route.is_proven, max_wait=self._retries.max_server_wait, meanings=route.refusals)
         if not 200 <= reply.status < 300:
             return rule(reply.status, reply.headers, body.text), reply
-        read = partial(decode, body, dimensions=self.dimensions, request_id=read_request_id(reply.headers))
+        read = partial(self._read, body, request_id=read_request_id(reply.headers))
         try:
             return (await self._in_thread(read) if is_slow(body) else read()), reply
         except InvalidReplyError as error:
+            if isinstance(error, DimensionsError) and route.forms.first.dimensions and not attempt.form.dimensions:
+                error.args = (f"{error}. It refuses to be asked for a size",)
             if holds_error(body.text):
                 return rule(200, reply.headers, body.text), reply
             trouble = Trouble.FAILURE if isinstance(error, MalformedReplyError) else Trouble.NONE
             return Fault(Action.WAIT, error, trouble), reply
+
+    def _read(self, body: Body, *, request_id: str | None) -> Decoded:
+        """The vectors in *body*, in their shape."""
+        decoded = decode(body, dimensions=self.dimensions, request_id=request_id)
+        return self._shape.apply(decoded, request_id=request_id)
 
     def _note_fault(self, route: Route, lease: Lease, fault: Fault, attempt: Attempt, quota: QuotaHeaders) -> None:
         seconds = anyio.current_time() - lease.sent_at
@@ -216,7 +262,7 @@ class Exchange:
         if requested >= _PRECISE:
             route.ratio.see(sum(map(len, batch.inputs)), requested)
         longer = route.limiter.fault(lease, fault, quota)
-        waits = fault.action is Action.WAIT
+        waits = fault.action in (Action.WAIT, Action.AGAIN)
         if was_away and not route.limiter.is_away:
             self._observe(EndpointBack(route.name, away_for))
         self._observe(AttemptFailed(route.name, len(batch), attempt.number, seconds, fault.kind, fault.error, waits))
@@ -238,7 +284,7 @@ class Exchange:
         sent_bytes = sum(map(len, batch.inputs))
         if len(decoded.bad_rows) < len(batch):
             route.is_proven = True
-            self.dimensions = self.dimensions or decoded.vectors.shape[1]
+            self.dimensions = self.dimensions or decoded.dimensions
         route.good_at = now
         route.hedges.note(now - lease.sent_at)
         was_away, away_for = route.limiter.is_away, route.limiter.away_for
@@ -267,6 +313,20 @@ class Exchange:
                 total_tokens=decoded.total_tokens,
             )
         )
+        self._look_for_shortening(route, batch, decoded.prompt_tokens)
+
+    def _look_for_shortening(self, route: Route, batch: Batch, used: int | None) -> None:
+        """Say so, once, if the endpoint's count of *batch* shows that it cuts long inputs."""
+        limit = route.shortening.note(batch.tokens, used)
+        if limit is None:
+            return
+        self._observe(InputsShortened(route.name, limit, max(batch.tokens)))
+        warnings.warn(
+            f"{route.name} shortens inputs without a word: of {sum(batch.tokens):,} tokens in a request it counted "
+            f"{used:,}, as if each input ended after {limit:,}. The rest is not in the vectors. Pass max_input_tokens="
+            f"{limit}, and long documents are cut as long_input= says. (Or the tokenizer is not that of the model.)",
+            stacklevel=2,
+        )
 
     def _learn_ratio(self, route: Route, lease: Lease, sent_bytes: int, counted: float, used: int) -> None:
         """
@@ -286,6 +346,9 @@ def _cost(outcome: Outcome | None, bound: int) -> int:
     if isinstance(outcome, Decoded):
         return outcome.total_tokens or bound
     if isinstance(outcome, Fault):
-        never_worked_on = isinstance(outcome.error, ConnectionFailedError) or 300 <= (outcome.error.status or 0) < 500
+        never_worked_on = (
+            isinstance(outcome.error, ConnectionFailedError | AuthenticationError)
+            or 300 <= (outcome.error.status or 0) < 500
+        )
         return 0 if never_worked_on else bound
     return bound

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from .hf import HfTokenizer
 from .splitting import CUT, END, END_ID
 from .tokens import LazyTokenizer, QuickTokenizer, TiktokenTokenizer, Tokenizer
 
@@ -41,7 +42,7 @@ def count_all(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
 
 def bears_threads(tokenizer: Tokenizer) -> bool:
     """True if several threads may count at once. A tokenizer that a caller hands in need not bear that."""
-    return isinstance(tokenizer, LazyTokenizer | TiktokenTokenizer)
+    return isinstance(tokenizer, LazyTokenizer | TiktokenTokenizer | HfTokenizer)
 
 
 def _groups(texts: Sequence[str]) -> Iterator[list[int]]:

@@ -11,6 +11,8 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
@@ -31,7 +33,12 @@ _PARTING = {splitting.CUT, splitting.END}
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """What the planner asks of a tokenizer. Methods are called from worker threads, one call at a time."""
+    """
+    What the planner asks of a tokenizer. Methods are called from worker threads, one call at a time.
+
+    What the server adds to every input, such as ``[CLS]`` and ``[SEP]``, belongs to the *bound* and to the *count* of
+    a text, also of the empty one. It has no *ends*, and is no part of what is decoded.
+    """
 
     name: str
 
@@ -124,15 +131,22 @@ class QuickTokenizer(TiktokenTokenizer):
 
 
 class ByteBound:
-    """One token per byte: the proven bound as a :class:`Tokenizer`, for models whose tokenizer is not known."""
+    """
+    One token per byte: the proven bound as a :class:`Tokenizer`, for models whose tokenizer is not known.
+
+    The server adds *special_tokens* to every input.
+    """
 
     name = "bytes"
 
+    def __init__(self, special_tokens: int = 0) -> None:
+        self._special_tokens = special_tokens
+
     def bound(self, nbytes: int, /) -> int:
-        return nbytes
+        return nbytes + self._special_tokens
 
     def count(self, text: str, /) -> int:
-        return len(text.encode())
+        return len(text.encode()) + self._special_tokens
 
     def ends(self, text: str, /) -> Offsets:
         return np.cumsum((np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80, dtype=np.int64)
@@ -174,7 +188,16 @@ class LazyTokenizer:
 
 
 def as_tokenizer(given: object) -> Tokenizer:
-    """What the user handed in as ``tokenizer=``: a ``tiktoken.Encoding``, or anything that is a Tokenizer."""
+    """
+    What the user handed in as ``tokenizer=``: a ``tiktoken.Encoding``, the path of a ``tokenizer.json``, the name
+    ``"cl100k_base"``, or anything that is a Tokenizer.
+    """
+    if given == "cl100k_base":
+        return cl100k_base()
+    if isinstance(given, str | PathLike):
+        from .hf import read  # with the extra that it needs
+
+        return read(Path(given).expanduser())
     import tiktoken
 
     if isinstance(given, tiktoken.Encoding):
@@ -183,7 +206,9 @@ def as_tokenizer(given: object) -> Tokenizer:
         return TiktokenTokenizer(given, splits_like_cl100k=given.name == "cl100k_base")
     if isinstance(given, Tokenizer):
         return given
-    raise ConfigurationError(f"tokenizer: expected a tiktoken.Encoding or a Tokenizer, got {type(given).__name__}")
+    raise ConfigurationError(
+        f"tokenizer: expected a tiktoken.Encoding, a Tokenizer or the path of one, got {type(given).__name__}"
+    )
 
 
 def _is_cl100k_base(given: tiktoken.Encoding) -> bool:

@@ -8,8 +8,8 @@ from itertools import chain, count, islice
 from random import Random
 from statistics import fmean
 
-from ..endpoints import MODELS
 from ..errors import ConfigurationError
+from ..models import UNKNOWN_MODEL, known_model
 from ..plan.tokens import cl100k_base
 
 _SAMPLE = 256
@@ -65,10 +65,10 @@ class Texts:
 
 def bound_for(model: str) -> Callable[[str], int]:
     """The most tokens that a text has for *model*: exact where its tokenizer is known, and else its bytes."""
-    known = MODELS.get(model)
-    if known is not None and known.tokenizer == "cl100k_base":
+    known = known_model(model) or UNKNOWN_MODEL
+    if known.tokenizer == "cl100k_base":
         return cl100k_base().count
-    return lambda text: len(text.encode()) + 1
+    return lambda text: len(text.encode()) + max(1, known.special_tokens)
 
 
 def generate(nbytes: int, rng: Random) -> Iterator[str]:

@@ -30,11 +30,19 @@ class _Usage(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    data: list[_Item]
+    data: list[_Item] | None
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+class _Bare(msgspec.Struct):
+    """As Nomic puts it: vectors without numbers, in order."""
+
+    embeddings: list[msgspec.Raw]
     usage: msgspec.Raw = msgspec.Raw()
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
+_decode_bare = msgspec.json.Decoder(_Bare).decode
 _decode_usage = msgspec.json.Decoder(_Usage).decode
 _decode_floats = msgspec.json.Decoder(list[float]).decode
 _decode_floats_and_nulls = msgspec.json.Decoder(list[float | None]).decode
@@ -49,13 +57,20 @@ class Decoded:
     The vectors of one reply, float32 of shape (inputs, dimensions), in the order of the batch.
 
     *bad_rows* maps each row that holds no usable vector to the reason. Token counts are ``None`` where the
-    server did not tell, or told what is no count.
+    server did not tell, or told what is no count. *whole* is the size of the vectors as they came, where they were
+    made shorter since.
     """
 
     vectors: Vectors
     bad_rows: dict[int, str]
     prompt_tokens: int | None
     total_tokens: int | None
+    whole: int | None = None
+
+    @property
+    def dimensions(self) -> int:
+        """The size of the vectors as the server gives them."""
+        return self.whole or self.vectors.shape[1]
 
 
 def decode(body: Body, *, dimensions: int | None, request_id: str | None = None) -> Decoded:
@@ -69,12 +84,13 @@ def decode(body: Body, *, dimensions: int | None, request_id: str | None = None)
     and :class:`DimensionsError` when the vectors have another size.
     """
     try:
-        reply = _decode_body(body.text)
+        is_bare = b'"embeddings"' in body.text and b'"data"' not in body.text
+        reply = _with_items(_decode_bare(body.text)) if is_bare else _decode_body(body.text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedReplyError(
             f"expected an embeddings reply, got {excerpt(body.text)}: {error}", status=200, request_id=request_id
         ) from error
-    items = reply.data
+    items = reply.data or []
     if len(items) != body.inputs:
         raise InvalidReplyError(
             f"expected {body.inputs:,} embeddings, got {len(items):,} - at $.data", status=200, request_id=request_id
@@ -90,6 +106,10 @@ def decode(body: Body, *, dimensions: int | None, request_id: str | None = None)
     _check_numbers(vectors, bad_rows)
     prompt_tokens, total_tokens = _usage(reply.usage)
     return Decoded(vectors, bad_rows, prompt_tokens, total_tokens)
+
+
+def _with_items(bare: _Bare) -> _Body:
+    return _Body([_Item(embedding) for embedding in bare.embeddings], bare.usage)
 
 
 def is_slow(body: Body) -> bool:

@@ -182,7 +182,8 @@ async def test_short_texts_need_no_tokenizer(make_embedder: MakeEmbedder) -> Non
         ({"surrogates": "drop"}, "surrogates: expected one of"),
         ({"dimensions": 0}, "dimensions: expected an int of at least 1, got 0"),
         ({"extra_body": {"input": "x"}}, "extra_body: 'input'"),
-        ({"tokenizer": "cl100k_base"}, "tokenizer: expected a tiktoken.Encoding"),
+        ({"tokenizer": 5}, "tokenizer: expected a tiktoken.Encoding"),
+        ({"tokenizer": "nowhere.json"}, "tokenizer: cannot read nowhere.json: No such file"),
         ({"max_input_tokens": 0}, "max_input_tokens: expected an int of at least 1, got 0"),
     ],
 )

@@ -93,8 +93,8 @@ async def test_all_of_a_recipe_has_been_thought_about(server: ScriptedServer, tm
     with Cache(tmp_path) as cache:
         recipe = make(cache, server).recipe
 
-    vectors = {"model", "dimensions", "endpoint", "base_url", "extra_body"}
-    only_chunks = {"long_input", "max_input_tokens", "tokenizer", "empty", "surrogates", "count_tokens"}
+    vectors = {"model", "dimensions", "truncate_dimensions", "normalize", "endpoint", "base_url", "extra_body"}
+    only_chunks = {"long_input", "max_input_tokens", "tokenizer", "empty", "surrogates", "count_tokens", "prefix"}
     assert recipe.keys() == vectors | only_chunks
 
 

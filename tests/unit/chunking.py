@@ -15,6 +15,8 @@ from embedbatch.plan import vocabulary
 from embedbatch.plan.chunker import Chunker, Plan, Source
 from embedbatch.plan.tokens import Tokenizer, cl100k_base
 
+from .tokenizing import KINDS, hf_tokenizer, raw_tokenizer
+
 NASTY = [
     *" \n\r\t\x0b\x0c\x85\xa0\u2003\u2028\u2029\u3000\x1c\x1d\u200b\ufeff\x00",
     *("    ", "\r\n", "\n\n", "\r\n\r\n", "\n  \n", " " * 40, "\n" * 20, "=" * 80),
@@ -39,14 +41,23 @@ def encoding() -> tiktoken.Encoding:
 
 @functools.cache
 def tokenizer(name: str) -> Tokenizer | None:
+    if name in KINDS:
+        return hf_tokenizer(name)
     return {"cl100k_base": cl100k_base, "bytes": lambda: None, "local": lambda: load().tokenizer}[name]()
 
 
 def count(name: str, text: str) -> int:
-    """The tokens of *text*, counted without the code under test."""
+    """The tokens of *text* as an input, counted without the code under test."""
+    if name in KINDS:
+        return len(raw_tokenizer(name).encode(text).ids)
     if name == "cl100k_base":
         return len(encoding().encode_ordinary(text))
     return len(text.encode()) if name == "bytes" else load().tokenizer.count(text)
+
+
+def weight(name: str, tokens: int) -> int:
+    """What a part with so many *tokens* weighs: those that every input has do not count."""
+    return max(1, tokens - count(name, ""))
 
 
 def plan(*contents: Any, limit: int = 16, vocabulary: str = "bytes", **settings: Any) -> Plan:
@@ -82,4 +93,4 @@ def with_text(text: str) -> str:
     return text if text.strip() else text + "."
 
 
-for_every_vocabulary = pytest.mark.parametrize("name", ["cl100k_base", "bytes", "local"])
+for_every_vocabulary = pytest.mark.parametrize("name", ["cl100k_base", "bytes", "local", *KINDS])

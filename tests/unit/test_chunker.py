@@ -25,6 +25,7 @@ from .chunking import (
     sent,
     spans_of,
     the_error,
+    weight,
     with_text,
 )
 
@@ -48,7 +49,7 @@ def test_parts_fit_and_join_to_the_document(name: str, text: str, limit: int) ->
     if len(parts) > 1:
         assert planned.chunks.bounds == counts
         assert planned.chunks.tokens == ([0] * len(parts) if name == "bytes" else counts)
-        assert planned.parts[0].weights == tuple(counts)
+        assert planned.parts[0].weights == tuple(weight(name, tokens) for tokens in counts)
 
 
 @for_every_vocabulary

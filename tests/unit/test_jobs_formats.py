@@ -26,7 +26,10 @@ from embedbatch.values import Id
 from ..behaviour.corpora import json_rows, read
 
 FORMATS = pytest.mark.parametrize("suffix", [".parquet", ".npy", "", ".jsonl", ".jsonl.gz", ".jsonl.zst"])
-META = '{"model":"m","dimensions":4,"endpoint":"e","base_url":"http://h/v1","version":"1"}\n'
+META = (
+    '{"model":"m","dimensions":4,"endpoint":"e","base_url":"http://h/v1","version":"1",'
+    '"truncate_dimensions":null,"normalize":false,"query_prefix":"","query_fields":{}}\n'
+)
 Vectors = npt.NDArray[np.float32]
 
 

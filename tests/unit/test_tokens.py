@@ -196,10 +196,10 @@ def test_a_tokenizer_is_taken_as_it_is() -> None:
     assert isinstance(load().tokenizer, Tokenizer)
 
 
-@pytest.mark.parametrize("given_one", ["cl100k_base", None, len, 5])
+@pytest.mark.parametrize("given_one", [b"cl100k_base", None, len, 5])
 def test_what_is_no_tokenizer_is_refused(given_one: object) -> None:
-    """A name or a function as `tokenizer=` is a ConfigurationError that says what came."""
-    with pytest.raises(ConfigurationError, match=f"expected a tiktoken.Encoding .* got {type(given_one).__name__}"):
+    """Bytes or a function as `tokenizer=` is a ConfigurationError that says what came."""
+    with pytest.raises(ConfigurationError, match=f"expected a tiktoken.Encoding.* got {type(given_one).__name__}"):
         as_tokenizer(given_one)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -20,7 +21,9 @@ class Origin:
     Where the vectors in a file come from: a query needs the same model at the same dimensions.
 
     *base_url* is ``None`` for the embedded model. *dimensions* is ``None`` where no document was embedded and the
-    model is not known. *version* is that of embedbatch.
+    model is not known. They were made of longer ones if *truncate_dimensions* is set, and scaled to length 1 if
+    *normalize* is. A query for them is told as such by *query_prefix* and *query_fields*. *version* is that of
+    embedbatch.
     """
 
     model: str
@@ -28,16 +31,25 @@ class Origin:
     endpoint: str
     base_url: str | None
     version: str
+    truncate_dimensions: int | None = None
+    normalize: bool = False
+    query_prefix: str = ""
+    query_fields: dict[str, Any] = field(default_factory=dict)
 
 
 def origin_of(embedder: Embedder, dimensions: int | None) -> Origin:
     """What is to be recorded of the vectors that *embedder* makes."""
+    query = embedder._roles.find(embedder._roles.of_one)
     return Origin(
         model=embedder.model,
         dimensions=dimensions,
         endpoint=embedder.endpoint.name,
         base_url=None if embedder.endpoint.name == "local" else public_url(embedder.base_url),
         version=VERSION,
+        truncate_dimensions=embedder._shape.dimensions,
+        normalize=embedder._shape.normalize,
+        query_prefix=query.prefix,
+        query_fields=dict(query.fields),
     )
 
 

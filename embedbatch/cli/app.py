@@ -146,12 +146,7 @@ def run(
         from . import running
         from .planning import plan_run
 
-        limits = Limits(
-            max_requests_per_minute=max_requests_per_minute,
-            max_tokens_per_minute=max_tokens_per_minute,
-            max_concurrent_requests=max_concurrent_requests,
-            max_batch_inputs=max_batch_inputs,
-        )
+        limits = _limits(max_requests_per_minute, max_tokens_per_minute, max_concurrent_requests, max_batch_inputs)
         reading = {"format": format, "text_column": text_column, "id_column": id_column, "skip_bad_rows": skip_bad_rows}
         writing = {"keep_text": keep_text, "columns": running.read_columns(columns), "dtype": dtype}
         sending = {"dedupe": not no_dedupe, "max_spend_tokens": max_spend_tokens, "on_outage": on_outage}
@@ -168,6 +163,15 @@ def run(
         known = running.open_cache(cache, cache_max_bytes)
         if not running.run(source, output, model, job=job, options=options, watch=watch, cache=known):
             raise typer.Exit(DOCUMENTS_FAILED)
+
+
+def _limits(requests: float | None, tokens: float | None, concurrent: int, inputs: int) -> Limits:
+    return Limits(
+        max_requests_per_minute=requests,
+        max_tokens_per_minute=tokens,
+        max_concurrent_requests=concurrent,
+        max_batch_inputs=inputs,
+    )
 
 
 @app.command()

@@ -17,7 +17,7 @@ from .assemble.collector import Collector
 from .dispatch.account import Account
 from .dispatch.limiter import Limiter
 from .dispatch.router import Route
-from .endpoints import Endpoint, Model, public_url
+from .endpoints import ApiKey, Endpoint, Model, public_url
 from .errors import ConfigurationError, FailedDocumentsError, InvalidInputError, RunStoppedError
 from .events import DocumentCut, DocumentRepaired, Event, Observe, observe_nothing
 from .plan.chunker import Chunker
@@ -65,9 +65,10 @@ class Embedder:
     ``"chunks"`` (one vector per part) or ``"error"``. *empty* is ``"error"`` or ``"skip"``; *surrogates*
     ``"replace"`` or ``"error"``. *count_tokens* asks for every document's exact token count.
 
-    *endpoint* describes a server that is not known by its address. Several *endpoints* are used together: each has
-    its own limits, a batch goes to the first that is ready, and one that fails is done without until it is back.
-    Embedders for the same endpoint, key and model share one *limiter*: ``Embedder(…, limiter=other.limiter)``.
+    *endpoint* describes a server that is not known by its address, or is the name of a known one, such as ``"tei"``.
+    Several *endpoints* are used together: each has its own limits, a batch goes to the first that is ready, and one
+    that fails is done without until it is back. Embedders for the same endpoint, key and model share one *limiter*:
+    ``Embedder(…, limiter=other.limiter)``.
 
     *tokenizer* is a ``tiktoken.Encoding`` or a :class:`Tokenizer` for models whose tokenizer is not known.
     *transport* is ``"httpx"``, ``"aiohttp"`` (the faster one, of ``embedbatch[fast]``) or an
@@ -84,7 +85,7 @@ class Embedder:
         model: str,
         *,
         base_url: str | None = None,
-        api_key: str | None = None,
+        api_key: ApiKey | None = None,
         dimensions: int | None = None,
         user: str | None = None,
         timeout: float | httpx.Timeout | None = DEFAULT_TIMEOUT,
@@ -92,8 +93,8 @@ class Embedder:
         extra_body: Mapping[str, object] | None = None,
         http_client: httpx.AsyncClient | None = None,
         transport: httpx.AsyncBaseTransport | TransportName | None = None,
-        endpoint: Endpoint | None = None,
-        endpoints: Sequence[Endpoint] | None = None,
+        endpoint: Endpoint | str | None = None,
+        endpoints: Sequence[Endpoint | str] | None = None,
         limiter: Limiter | None = None,
         limits: Limits = DEFAULT_LIMITS,
         retries: Retries = DEFAULT_RETRIES,
@@ -149,7 +150,7 @@ class Embedder:
             "dimensions": self.dimensions,
             "endpoint": self.endpoint.name,
             "base_url": public_url(self.base_url),
-            "extra_body": self._extra_body,
+            "extra_body": {**self.endpoint.extra_body, **self._extra_body},
             "long_input": chunker.long_input,
             "max_input_tokens": chunker.max_input_tokens,
             "tokenizer": chunker.tokenizer.name if chunker.tokenizer else None,

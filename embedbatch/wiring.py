@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from .dispatch.forms import Forms
 from .dispatch.hedges import MAX_OUT
 from .dispatch.lessons import Lessons
 from .dispatch.limiter import Limiter
 from .dispatch.router import Route, Router
-from .endpoints import LOCAL, Endpoint, Target, resolve
+from .endpoints import LOCAL, ApiKey, Endpoint, Target, resolve
 from .errors import ConfigurationError
 from .events import Observe
 from .settings import Limits, Retries, TransportName
-from .wire.request import RequestTemplate
+from .wire.request import FieldNames, RequestTemplate
 
 if TYPE_CHECKING:
     import httpx
@@ -59,14 +60,21 @@ class Wiring:
 
         endpoint, limits = target.endpoint, _limits_of(target.endpoint, self.limits)
         limiter = limiter or Limiter(limits, rng=self.rng)
-        template = RequestTemplate(target.name, endpoint.encoding_format, self.dimensions, self.user, self.extra_body)
+        names = FieldNames(
+            input=endpoint.input_field,
+            encoding_format=endpoint.encoding_field,
+            dimensions=endpoint.dimensions_field,
+        )
+        extra_body = {**endpoint.extra_body, **self.extra_body}
+        template = RequestTemplate(target.name, self.dimensions, self.user, extra_body, names)
         in_process = endpoint is LOCAL and not (self.http_client or self.transport)
         return Route(
             name=endpoint.name,
             transport=Transport(
                 target.url,
                 self.headers,
-                api_key=target.api_key,
+                api_key=target.api_key,  # type: ignore[arg-type]
+                auth=endpoint.auth_header,
                 timeout=self.timeout,
                 max_connections=limiter.max_in_flight + (MAX_OUT if self.retries.hedge else 0),
                 http_client=self.http_client,
@@ -74,7 +82,10 @@ class Wiring:
                 app=_local_app() if in_process else None,
             ),
             template=template,
+            forms=Forms(template.first_form(endpoint.encoding_format, token_arrays=endpoint.token_arrays)),
             limiter=limiter,
+            refusals=endpoint.refusals,
+            reads_rates=endpoint.rate_headers,
             lessons=Lessons(
                 max_inputs=min(limits.max_batch_inputs, endpoint.max_inputs),
                 max_tokens=min(limits.max_batch_tokens, endpoint.max_request_tokens),
@@ -93,9 +104,9 @@ def find_targets(
     model: str,
     *,
     base_url: str | None,
-    api_key: str | None,
-    endpoint: Endpoint | None,
-    endpoints: Sequence[Endpoint] | None,
+    api_key: ApiKey | None,
+    endpoint: Endpoint | str | None,
+    endpoints: Sequence[Endpoint | str] | None,
     dimensions: int | None,
 ) -> list[Target]:
     """The endpoints to use: all of *endpoints*, or else the one that the other arguments name."""

@@ -22,13 +22,16 @@ import pytest
 import trio.testing
 from hypothesis import settings
 
+from embedbatch.endpoints import PRESETS
+
 # In CI the examples are the same every time: a red build is about the change, not about luck.
 settings.register_profile("house", deadline=None, max_examples=60, derandomize="CI" in os.environ)
 settings.load_profile("house")
 
 # What the package, and httpx for it, takes from the environment when it is not told otherwise.
 READ_FROM_THE_ENVIRONMENT = (
-    *("OPENAI_API_KEY", "OPENAI_BASE_URL", "TIKTOKEN_CACHE_DIR"),
+    *("OPENAI_API_KEY", "OPENAI_BASE_URL", "AZURE_OPENAI_ENDPOINT", "TIKTOKEN_CACHE_DIR"),
+    *(endpoint.key_variable for endpoint in PRESETS.values() if endpoint.key_variable not in (None, "OPENAI_API_KEY")),
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"),
 )
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ..endpoints import choose
 from ..settings import DEFAULT_LIMITS, Limits
 from .outcome import DOCUMENTS_FAILED, outcome
 
@@ -32,6 +33,10 @@ SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Pass over ro
 Destination = Annotated[Path, typer.Option("--output", "-o", metavar="DEST", help="A .parquet or .npy file.")]
 Model = Annotated[str, typer.Option(help="The model. local is the embedded one: no key, no network.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Of the server. (default: OPENAI_BASE_URL, or OpenAI's)")]
+EndpointName = Annotated[
+    str | None,
+    typer.Option("--endpoint", metavar="NAME|FILE.json", help="What the server is. (default: by its address)"),
+]
 Dimensions = Annotated[int | None, typer.Option(help="Of the vectors. (default: the model's)")]
 TextColumn = Annotated[str, typer.Option(help="The column with the document.")]
 IdColumn = Annotated[str | None, typer.Option(help="The column with its id. (default: numbers from 0)")]
@@ -75,6 +80,7 @@ def run(
     output: Destination,
     model: Model = "text-embedding-3-small",
     base_url: BaseUrl = None,
+    endpoint: EndpointName = None,
     dimensions: Dimensions = None,
     text_column: TextColumn = "text",
     id_column: IdColumn = None,
@@ -101,13 +107,12 @@ def run(
     """
     Embed a corpus file: one vector for each document, in order. The same command again goes on where a run ended.
 
-    The key is taken from OPENAI_API_KEY. Documents that fail are listed in DEST.failures.jsonl.
+    The key is taken from OPENAI_API_KEY, or from the vendor's variable. What fails is listed in DEST.failures.jsonl.
 
     Exit status: 0 all is embedded; 1 some documents failed; 2 nothing was sent; 3 the run stopped early; 130 Ctrl-C.
     """
     with outcome():
-        from .running import Watch
-        from .running import run as run_job
+        from . import running
 
         limits = Limits(
             max_requests_per_minute=max_requests_per_minute,
@@ -126,16 +131,16 @@ def run(
             "dedupe": not no_dedupe,
             "fresh": fresh,
         }
+        server = {"base_url": base_url, "endpoint": choose(endpoint), "dimensions": dimensions}
         options = {
-            "base_url": base_url,
-            "dimensions": dimensions,
+            **server,
             "long_input": long_input,
             "empty": empty,
             "count_tokens": not no_tokens,
             "limits": limits,
         }
-        watch = Watch(report=report, log_json=log_json, price=price, max_cost=max_cost)
-        if not run_job(source, output, model, job=job, options=options, watch=watch, cache=cache):
+        watch = running.Watch(report=report, log_json=log_json, price=price, max_cost=max_cost)
+        if not running.run(source, output, model, job=job, options=options, watch=watch, cache=cache):
             raise typer.Exit(DOCUMENTS_FAILED)
 
 
@@ -144,6 +149,7 @@ def plan(
     source: Source,
     model: Model = "text-embedding-3-small",
     base_url: BaseUrl = None,
+    endpoint: EndpointName = None,
     format: FormatName = None,
     text_column: TextColumn = "text",
     id_column: IdColumn = None,
@@ -180,6 +186,7 @@ def plan(
         }
         options = {
             "base_url": base_url,
+            "endpoint": choose(endpoint),
             "long_input": long_input,
             "empty": empty,
             "count_tokens": True,
@@ -194,13 +201,14 @@ def search(
     query: Annotated[str, typer.Argument(metavar="QUERY", help="A text.")],
     k: Annotated[int, typer.Option("-k", help="How many documents.", min=1)] = 5,
     base_url: Annotated[str | None, typer.Option(help="Of the server. (default: that of the run)")] = None,
+    endpoint: EndpointName = None,
 ) -> None:
     """Print the nearest documents to a query: rank, cosine, id, and the text's first line where it was kept."""
     with outcome():
         from .searching import print_matches
         from .searching import search as find
 
-        print_matches(find(destination, query, k=k, base_url=base_url))
+        print_matches(find(destination, query, k=k, base_url=base_url, endpoint=choose(endpoint)))
 
 
 @app.command()
@@ -219,6 +227,7 @@ def demo(
 def bench(
     model: Model = "text-embedding-3-small",
     base_url: BaseUrl = None,
+    endpoint: EndpointName = None,
     dimensions: Dimensions = None,
     max_requests: MaxRequests = 1_000,
     max_tokens: MaxTokens = 1_000_000,
@@ -242,7 +251,7 @@ def bench(
 
         sweep(
             model,
-            options={"base_url": base_url, "dimensions": dimensions},
+            options={"base_url": base_url, "endpoint": choose(endpoint), "dimensions": dimensions},
             batch_sizes=read_numbers("--batch-sizes", batch_sizes),
             in_flight=read_numbers("--in-flight", in_flight),
             max_requests=max_requests,

@@ -171,7 +171,7 @@ def check(model: str, options: Mapping[str, Any]) -> None:
             "--long-input chunks gives several vectors for one document, and a file has one row for each document: "
             "use split, truncate or error"
         )
-    elsewhere = options.get("base_url") or os.environ.get("OPENAI_BASE_URL")
+    elsewhere = options.get("base_url") or options.get("endpoint") or os.environ.get("OPENAI_BASE_URL")
     if model != "local" and not elsewhere and not os.environ.get("OPENAI_API_KEY"):
         raise ConfigurationError(
             "no key for OpenAI: set OPENAI_API_KEY. Another server is reached with --base-url; "

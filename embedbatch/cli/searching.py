@@ -12,25 +12,30 @@ import anyio
 
 from .. import jobs
 from ..embedder import Embedder
+from ..endpoints import PRESETS, Endpoint
 from ..errors import ConfigurationError
 from ..values import Vector
 
 _ID_ROOM = 50  # characters; a longer id shifts its line only
 
 
-def search(destination: Path, query: str, *, k: int, base_url: str | None = None) -> list[jobs.Match]:
+def search(
+    destination: Path, query: str, *, k: int, base_url: str | None = None, endpoint: Endpoint | None = None
+) -> list[jobs.Match]:
     """The documents nearest to *query*, embedded as the vectors in *destination* were."""
     origin = jobs.read_origin(destination)
     if origin.dimensions is None:
         return []  # nothing in it was embedded
-    vector = anyio.run(partial(_embed, origin, query, base_url))
+    vector = anyio.run(partial(_embed, origin, query, base_url, endpoint))
     return jobs.search(destination, vector, k)
 
 
-async def _embed(origin: jobs.Origin, query: str, base_url: str | None) -> Vector:
+async def _embed(origin: jobs.Origin, query: str, base_url: str | None, endpoint: Endpoint | None) -> Vector:
     # At first without `dimensions`, which some servers refuse: that is what most vectors are made with.
+    named = endpoint or (origin.endpoint if origin.endpoint in PRESETS and base_url is None else None)
+    address = base_url or origin.base_url
     for dimensions in (None, origin.dimensions):
-        async with Embedder(origin.model, base_url=base_url or origin.base_url, dimensions=dimensions) as embedder:
+        async with Embedder(origin.model, base_url=address, endpoint=named, dimensions=dimensions) as embedder:
             if embedder.dimensions in (None, origin.dimensions):
                 vector = await embedder.embed_one(query)
                 if len(vector) == origin.dimensions:

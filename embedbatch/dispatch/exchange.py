@@ -27,6 +27,7 @@ from ..wire.body import Body
 from ..wire.fault import FOR_A_RATE, Action, Fault, Trouble, holds_error, judge, read_request_id
 from ..wire.quota import QuotaHeaders, read_quota
 from ..wire.reply import Decoded, decode, is_slow
+from ..wire.request import Form
 from .account import Account
 from .limiter import Lease
 from .router import Route, Router
@@ -43,9 +44,10 @@ Outcome: TypeAlias = Decoded | Fault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt of *batch*, on behalf of a run: its *number*, and the seconds it *waited* in the queue."""
+    """One attempt of *batch*, in a *form*, for a run: its *number*, and the seconds it *waited* in the queue."""
 
     batch: Batch
+    form: Form
     number: int
     account: Account
     waited: float
@@ -154,13 +156,13 @@ class Exchange:
         outcome: Outcome | None = None
         attempt.account.usage += Usage(requests=1)
         try:
-            outcome, reply = await self._ask(route, attempt.batch)
+            outcome, reply = await self._ask(route, attempt.batch, attempt.form)
             if isinstance(outcome, Fault):
                 outcome = self._set_aside(route, outcome)
                 if route.transport.is_closed:  # from this side: nothing was learned about the endpoint
                     route.limiter.withdraw(lease)
                     return outcome
-            quota = read_quota(reply.headers) if reply is not None else _NOTHING_SAID
+            quota = read_quota(reply.headers) if reply is not None and route.reads_rates else _NOTHING_SAID
             if isinstance(outcome, Fault):
                 self._note_fault(route, lease, outcome, attempt, quota)
             else:
@@ -184,19 +186,19 @@ class Exchange:
                 account.close(fault.error)
         return fault
 
-    async def _ask(self, route: Route, batch: Batch) -> tuple[Outcome, Reply | None]:
+    async def _ask(self, route: Route, batch: Batch, form: Form) -> tuple[Outcome, Reply | None]:
         """Send the bytes; judge what comes back, and decode it if it is good."""
         # More bytes than the vectors can have, so that an endless reply does not fill the memory.
         max_reply = 65_536 + len(batch) * (self.dimensions or 16_384) * _BYTES_PER_NUMBER
         body = Body(len(batch))
         try:
-            reply = await route.transport.send(route.template.body(batch), body, max_reply=max_reply)
+            reply = await route.transport.send(route.template.body(batch, form), body, max_reply=max_reply)
         except RequestError as error:
             if route.transport.is_closed:
                 return Fault(Action.STOP, error), None
             slow = isinstance(error, AttemptTimeoutError)
             return Fault(Action.WAIT, error, Trouble.SLOWNESS if slow else Trouble.FAILURE), None
-        rule = partial(judge, proven=route.is_proven, max_wait=self._retries.max_server_wait)
+        rule = partial(judge, proven=route.is_proven, max_wait=self._retries.max_server_wait, meanings=route.refusals)
         if not 200 <= reply.status < 300:
             return rule(reply.status, reply.headers, body.text), reply
         read = partial(decode, body, dimensions=self.dimensions, request_id=read_request_id(reply.headers))

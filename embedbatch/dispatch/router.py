@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 
+from ..endpoints import Meaning
 from ..plan.packer import Caps
 from ..plan.tokens import TokenRatio
 from ..values import Batch
-from ..wire.request import RequestTemplate
+from ..wire.request import Form, RequestTemplate
+from .forms import Forms
 from .hedges import Hedges
 from .lessons import Lessons
 from .limiter import Lease, Limiter, acquire
@@ -31,6 +33,7 @@ class Route:
     One endpoint with a key: the way there, and what has been learned about it.
 
     *is_proven* tells that it has answered, *good_at* when it last did; before *out_until* it is not used.
+    *refusals* and *reads_rates* are the endpoint's: what its errors mean, and whether its rate headers are believed.
     *investigator* is who finds out why a request was refused that was larger than any before; others with such
     requests wait for the result. *trier* is who tries another size.
     """
@@ -40,6 +43,9 @@ class Route:
     template: RequestTemplate
     limiter: Limiter
     lessons: Lessons
+    forms: Forms = field(default_factory=lambda: Forms(Form()))
+    refusals: Mapping[str, Meaning] = field(default_factory=dict)
+    reads_rates: bool = True
     ratio: TokenRatio = field(default_factory=TokenRatio)
     hedges: Hedges = field(default_factory=Hedges)
     is_proven: bool = False

@@ -131,6 +131,7 @@ class Sender:
         work.reserved = 0  # it is settled with the reply
         attempt = Attempt(
             batch=piece.batch,
+            form=route.forms.form,
             number=piece.sent + 1,
             account=account,
             waited=lease.sent_at - queued_at,

@@ -8,7 +8,7 @@ import re
 import socket
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -63,6 +63,7 @@ class Transport:
         headers: Mapping[str, str],
         *,
         api_key: str | None,
+        auth: Callable[[str], tuple[str, str]],
         timeout: float | httpx.Timeout | None,
         max_connections: int,
         http_client: httpx.AsyncClient | None = None,
@@ -71,7 +72,7 @@ class Transport:
     ) -> None:
         self._url = _read_url(url)
         self._api_key = api_key
-        self._headers = _read_headers(headers, api_key)
+        self._headers = _read_headers(headers, api_key, auth)
         if isinstance(timeout, httpx.Timeout):
             self._attempt_timeout, phases = None, timeout
         elif timeout is None or (isinstance(timeout, int | float) and timeout > 0):
@@ -261,7 +262,7 @@ class Transport:
         if body.size >= max_size and not failed:
             raise MalformedReplyError(f"expected a reply of less than {max_reply:,} bytes, got more")
         text = body.close()
-        if failed or b'"data"' not in text:  # an error in disguise
+        if failed or (b'"data"' not in text and b'"embeddings"' not in text):  # an error in disguise
             body.text = self._redact(text[:MAX_ERROR_BODY])
 
     def _redact(self, body: bytes) -> bytes:
@@ -363,7 +364,9 @@ def _read_url(url: str) -> httpx.URL:
     raise ConfigurationError(f"base_url: expected an http or https address, got {url!r}{reason}")
 
 
-def _read_headers(headers: Mapping[str, str], api_key: str | None) -> httpx.Headers:
+def _read_headers(
+    headers: Mapping[str, str], api_key: str | None, auth: Callable[[str], tuple[str, str]]
+) -> httpx.Headers:
     """The headers of every request. What no header can carry is refused here: h11's error would show the key."""
     if api_key and not _HEADER_VALUE.fullmatch(api_key):
         raise ConfigurationError("api_key: expected a text without white space around it and control characters in it")
@@ -374,7 +377,8 @@ def _read_headers(headers: Mapping[str, str], api_key: str | None) -> httpx.Head
         {"User-Agent": f"embedbatch/{VERSION}", "Content-Type": "application/json", "Accept": "application/json"}
     )
     if api_key:
-        read["Authorization"] = f"Bearer {api_key}"
+        name, value = auth(api_key)
+        read[name] = value
     read.update(httpx.Headers(dict(headers), encoding="utf-8"))
     return read
 

@@ -18,8 +18,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from ..endpoints import Meaning
 from ..errors import (
     AttemptTimeoutError,
     AuthenticationError,
@@ -98,22 +100,51 @@ _BILLING = {
     "pre_consume_token_quota_failed",
 }
 _BILLING_SUFFIXES = ("_spend_limit_exceeded", "_usage_limit_exceeded")
+# What gateways say in words of their own, whatever the status: one-api and new-api, relay and i18n/locales.
+_GATEWAYS: dict[str, Meaning] = {
+    "该令牌额度已用尽": "quota",  # with 401
+    "无可用渠道": "model",  # with 503
+    "無可用管道": "model",
+    "no available channel": "model",
+    "no_available_channel": "model",
+    "token_concurrency_limit_reached": "overload",
+}
+_KINDS: dict[Meaning, type[RequestError]] = {
+    "rate": RateLimitedError,
+    "overload": RateLimitedError,
+    "quota": QuotaExhaustedError,
+    "key": AuthenticationError,
+    "model": ModelNotFoundError,
+    "request": RequestRefusedError,
+    "failure": ServerError,
+}
+_TROUBLES: dict[Meaning | None, Trouble] = {"rate": Trouble.RATE, "overload": Trouble.OVERLOAD}
 _RATE_LIMIT = {"rate_limit_exceeded", "rate_limit_error", "slow_down", "throttling_error", "too_many_requests"}
 _RETRIED = frozenset({408, 409, 424, 425, 429, 529})  # 424: the backend behind text-embeddings-inference failed
 _MAX_MESSAGE = 500  # some servers echo every input in the error
 
 
-def judge(status: int, headers: Mapping[str, str], body: bytes, *, proven: bool, max_wait: float = math.inf) -> Fault:
+def judge(
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    proven: bool,
+    max_wait: float = math.inf,
+    meanings: Mapping[str, Meaning] = MappingProxyType({}),
+) -> Fault:
     """
     Decide about a reply whose status is not 200, or whose body is an error.
 
     *proven* tells that this endpoint has answered before, with this key and model: then a refused key may be
     the gateway's own upstream's, and a missing model a channel that is down for the moment. *max_wait* is the
-    longest pause, in seconds, that the caller accepts from the server.
+    longest pause, in seconds, that the caller accepts from the server. *meanings* are those that codes, types and words
+    have at this endpoint.
     """
     words = read_message(body)
     headers = {name.lower(): value for name, value in headers.items()}
-    action, kind = _classify(status, words, proven)
+    meaning = _meaning(status, words, meanings)
+    action, kind = _verdict_of(meaning, proven) if meaning else _classify(status, words, proven)
     overrun = read_overrun(words.message) if kind is RateLimitedError else None
     if overrun is not None and overrun.requested is not None and overrun.requested > overrun.limit:
         action = Action.SPLIT  # it can never pass, however long it waits
@@ -141,7 +172,7 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, *, proven: bool,
     )
     if not waits:
         return Fault(action, error, retry_after=retry_after)
-    trouble = _trouble(_inner_status(status, words), words, kind, retry_after, overrun)
+    trouble = _TROUBLES.get(meaning) or _trouble(_inner_status(status, words), words, kind, retry_after, overrun)
     return Fault(action, error, trouble, retry_after, overrun)
 
 
@@ -169,6 +200,23 @@ def _classify(status: int, words: ServerMessage, proven: bool) -> _Verdict:
     if status in _RETRIED or status >= 500:
         return Action.WAIT, ServerError
     return Action.SPLIT, RequestRefusedError
+
+
+def _meaning(status: int, words: ServerMessage, meanings: Mapping[str, Meaning]) -> Meaning | None:
+    """What *words* mean at this endpoint, or at every gateway. A refused input may be echoed: that says nothing."""
+    names, message = _names(words), words.message.lower()
+    for known in (meanings, _GATEWAYS):
+        reads_on = known is meanings or status not in (400, 413, 422)
+        for name, meaning in known.items():
+            if name.lower() in names or (reads_on and name.lower() in message):
+                return meaning
+    return None
+
+
+def _verdict_of(meaning: Meaning, proven: bool) -> _Verdict:
+    if meaning in ("key", "model"):
+        return (Action.WAIT if proven else Action.STOP), _KINDS[meaning]
+    return {"quota": Action.STOP, "request": Action.SPLIT}.get(meaning, Action.WAIT), _KINDS[meaning]
 
 
 def _classify_error_in_200(words: ServerMessage, names: set[str], proven: bool) -> _Verdict:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from .quota import NUMBER, read_number, read_overrun
 
 Unit = Literal["inputs", "tokens", "bytes"]
+Field = Literal["encoding_format", "dimensions", "token_arrays"]
 
 
 class NamedCap(NamedTuple):

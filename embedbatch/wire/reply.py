@@ -30,11 +30,19 @@ class _Usage(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    data: list[_Item]
+    data: list[_Item] | None
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+class _Bare(msgspec.Struct):
+    """As Nomic puts it: vectors without numbers, in order."""
+
+    embeddings: list[msgspec.Raw]
     usage: msgspec.Raw = msgspec.Raw()
 
 
 _decode_body = msgspec.json.Decoder(_Body).decode
+_decode_bare = msgspec.json.Decoder(_Bare).decode
 _decode_usage = msgspec.json.Decoder(_Usage).decode
 _decode_floats = msgspec.json.Decoder(list[float]).decode
 _decode_floats_and_nulls = msgspec.json.Decoder(list[float | None]).decode
@@ -69,12 +77,13 @@ def decode(body: Body, *, dimensions: int | None, request_id: str | None = None)
     and :class:`DimensionsError` when the vectors have another size.
     """
     try:
-        reply = _decode_body(body.text)
+        is_bare = b'"embeddings"' in body.text and b'"data"' not in body.text
+        reply = _with_items(_decode_bare(body.text)) if is_bare else _decode_body(body.text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedReplyError(
             f"expected an embeddings reply, got {excerpt(body.text)}: {error}", status=200, request_id=request_id
         ) from error
-    items = reply.data
+    items = reply.data or []
     if len(items) != body.inputs:
         raise InvalidReplyError(
             f"expected {body.inputs:,} embeddings, got {len(items):,} - at $.data", status=200, request_id=request_id
@@ -90,6 +99,10 @@ def decode(body: Body, *, dimensions: int | None, request_id: str | None = None)
     _check_numbers(vectors, bad_rows)
     prompt_tokens, total_tokens = _usage(reply.usage)
     return Decoded(vectors, bad_rows, prompt_tokens, total_tokens)
+
+
+def _with_items(bare: _Bare) -> _Body:
+    return _Body([_Item(embedding) for embedding in bare.embeddings], bare.usage)
 
 
 def is_slow(body: Body) -> bool:

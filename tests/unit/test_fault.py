@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from embedbatch.endpoints import Meaning
 from embedbatch.errors import (
     AttemptTimeoutError,
     AuthenticationError,
@@ -18,6 +19,7 @@ from embedbatch.errors import (
 from embedbatch.wire.fault import (
     Action,
     Trouble,
+    judge,
 )
 
 from .judging import (
@@ -57,6 +59,9 @@ ALWAYS = [
     # one-api, new-api (B3.5)
     (403, openai("insufficient_user_quota", "one_api_error"), STOP, QuotaExhaustedError, NONE),
     (403, openai("pre_consume_token_quota_failed", "new_api_error"), STOP, QuotaExhaustedError, NONE),
+    (401, openai(None, "one_api_error", "该令牌额度已用尽"), STOP, QuotaExhaustedError, NONE),
+    (429, openai("token_concurrency_limit_reached", "new_api_error"), WAIT, RateLimitedError, OVERLOAD),
+    (400, openai(message="no text about 该令牌额度已用尽, please"), SPLIT, RequestRefusedError, NONE),
     # rate limits
     (429, openai("rate_limit_exceeded", "tokens"), WAIT, RateLimitedError, RATE),
     (429, openai("slow_down", "rate_limit_error"), WAIT, RateLimitedError, GROWTH),
@@ -142,6 +147,8 @@ UNTIL_PROVEN = [
     (400, openai("model_not_found"), ModelNotFoundError),
     (403, openai("model_not_found"), ModelNotFoundError),
     (503, openai("model_not_found", "new_api_error", "当前分组 default 下对于模型 x 无可用渠道"), ModelNotFoundError),
+    (503, openai(None, "one_api_error", "当前分组 default 下对于模型 x 无可用渠道"), ModelNotFoundError),
+    (503, openai(message="No available channel for model x under group default (distributor)"), ModelNotFoundError),
     (200, openai("model_not_found"), ModelNotFoundError),
     (200, openai(401), AuthenticationError),
     (200, openai(404), ModelNotFoundError),
@@ -168,6 +175,28 @@ def test_a_refused_key_or_model_is_final_until_one_reply_was_good(
     assert verdict(ask(status, body, proven=False)) == (STOP, error, NONE)
     assert verdict(ask(status, body, proven=True)) == (WAIT, error, FAILURE)
     assert ask(status, body, proven=True).retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("meaning", "before", "after", "error", "trouble"),
+    [
+        ("rate", WAIT, WAIT, RateLimitedError, RATE),
+        ("overload", WAIT, WAIT, RateLimitedError, OVERLOAD),
+        ("quota", STOP, STOP, QuotaExhaustedError, NONE),
+        ("key", STOP, WAIT, AuthenticationError, FAILURE),
+        ("model", STOP, WAIT, ModelNotFoundError, FAILURE),
+        ("request", SPLIT, SPLIT, RequestRefusedError, NONE),
+        ("failure", WAIT, WAIT, ServerError, FAILURE),
+    ],
+)
+def test_an_endpoint_may_mean_something_of_its_own(
+    meaning: Meaning, before: Action, after: Action, error: type[RequestError], trouble: Trouble
+) -> None:
+    """SambaNova's insufficient_quota is a rate: what an endpoint's refusals mean goes before codes and statuses."""
+    for words in (openai("Insufficient_Quota"), openai(None, "x", "Sorry: insufficient_quota, you know")):
+        for proven, action in ((False, before), (True, after)):
+            fault = judge(429, {}, words, proven=proven, meanings={"insufficient_quota": meaning})
+            assert verdict(fault) == (action, error, trouble if action is WAIT else NONE)
 
 
 @pytest.mark.parametrize(

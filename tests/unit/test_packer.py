@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from embedbatch.plan.packer import Caps, Packer
 from embedbatch.values import Batch, Chunks
-from embedbatch.wire.request import RequestTemplate
+from embedbatch.wire.request import Form, RequestTemplate
 
 Row = tuple[bytes, int, int, int, int]
 
@@ -27,7 +27,7 @@ streams = st.lists(st.lists(chunks, max_size=12), max_size=6)
 caps = st.builds(
     Caps, max_inputs=st.integers(1, 6), max_tokens=st.integers(1, 50), max_bytes=st.integers(1, 80)
 ) | st.just(Caps(max_inputs=10**6, max_tokens=10**9, max_bytes=10**9))
-template = RequestTemplate("m", encoding_format="base64", dimensions=None, user=None, extra_body={})
+template = RequestTemplate("m", dimensions=None, user=None, extra_body={})
 
 WIDE = Caps(max_inputs=100, max_tokens=1_000, max_bytes=1_000)
 
@@ -79,7 +79,7 @@ def test_packing_loses_repeats_and_reorders_nothing(stream: list[list[tuple[byte
 def test_no_request_exceeds_a_cap(stream: list[list[tuple[bytes, int, int, int]]], cap: Caps) -> None:
     """Inputs, tokens by their bounds and bytes of the real body stay within the caps; only a lone chunk may not."""
     for batch in pack(columns(stream), cap):
-        body = template.body(batch)
+        body = template.body(batch, Form())
         assert 1 <= len(batch) <= cap.max_inputs
         if len(batch) > 1:
             assert sum(batch.bounds) <= cap.max_tokens

@@ -151,6 +151,25 @@ def test_another_number_of_vectors_is_refused(count: int) -> None:
     assert (raised.value.status, raised.value.request_id) == (200, "req_1")
 
 
+@pytest.mark.parametrize("data", [b'{"data": null}', b'{"object": "", "data": null, "model": ""}', b'{"data": []}'])
+def test_no_vectors_at_all_is_another_number(data: bytes) -> None:
+    """Ollama's null, and the empty array of a server that lacks base64, are replies without vectors: 0 instead of 1."""
+    with pytest.raises(InvalidReplyError, match="expected 1 embeddings, got 0 - at"):
+        read(data)
+
+
+def test_vectors_without_numbers_are_in_order() -> None:
+    """Nomic's {"embeddings": [[…], …]} gives the rows as they stand; as many as there were inputs, or it is refused."""
+    data = b'{"embeddings": [[1.0, 2.0], [3.0, 4.0]], "usage": {"prompt_tokens": 5, "total_tokens": 5}}'
+
+    found = read(data, inputs=2)
+
+    assert found.vectors.tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert (found.prompt_tokens, found.bad_rows) == (5, {})
+    with pytest.raises(InvalidReplyError, match="expected 3 embeddings, got 2"):
+        read(data, inputs=3)
+
+
 def test_vectors_of_another_size_are_refused() -> None:
     """Where 4 numbers are known, 3 raise DimensionsError with both numbers, the place and the request's id."""
     with pytest.raises(

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from embedbatch.errors import ConfigurationError
 from embedbatch.plan.chunker import Chunker, Source
 from embedbatch.values import Batch
-from embedbatch.wire.request import RequestTemplate
+from embedbatch.wire.request import FieldNames, Form, RequestTemplate
 
-NOTHING: dict[str, Any] = {"encoding_format": None, "dimensions": None, "user": None, "extra_body": {}}
+NOTHING: dict[str, Any] = {"dimensions": None, "user": None, "extra_body": {}}
 
 json_values = (
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"]))
@@ -26,8 +26,9 @@ def batch_of(*contents: str | list[int]) -> Batch:
     return chunker.plan([Source(position, position, content) for position, content in enumerate(contents)]).chunks
 
 
-def body_of(*contents: str | list[int], **settings: Any) -> Any:
-    return json.loads(RequestTemplate("a-model", **NOTHING | settings).body(batch_of(*contents)))
+def body_of(*contents: str | list[int], encoding_format: Any = None, **settings: Any) -> Any:
+    template = RequestTemplate("a-model", **NOTHING | settings)
+    return json.loads(template.body(batch_of(*contents), template.first_form(encoding_format, token_arrays=True)))
 
 
 def test_a_body_holds_what_was_asked_for_and_nothing_else() -> None:
@@ -66,21 +67,44 @@ def test_texts_arrive_as_they_are(texts: list[str]) -> None:
 )
 def test_the_size_of_a_body_is_known_before(
     model: str,
-    encoding_format: str | None,
+    encoding_format: Any,
     dimensions: int | None,
     user: str | None,
     extra_body: dict[str, Any],
     texts: list[str],
 ) -> None:
-    """A body has as many bytes as *overhead*, its inputs, and a comma between every two of them."""
-    template = RequestTemplate(
-        model, encoding_format=encoding_format, dimensions=dimensions, user=user, extra_body=extra_body
-    )
+    """A body has as many bytes as *overhead*, its inputs, and a comma between every two; fewer if less is asked for."""
+    template = RequestTemplate(model, dimensions=dimensions, user=user, extra_body=extra_body)
     batch = batch_of(*texts)
 
     commas = max(0, len(texts) - 1)
-    assert len(template.body(batch)) == template.overhead + sum(map(len, batch.inputs)) + commas
-    assert json.loads(template.body(batch)).items() >= extra_body.items()
+    most = template.overhead + sum(map(len, batch.inputs)) + commas
+    assert len(template.body(batch, Form())) == most
+    body = template.body(batch, template.first_form(encoding_format, token_arrays=True))
+    assert len(body) <= most
+    assert json.loads(body).items() >= extra_body.items()
+
+
+def test_fields_may_have_other_names() -> None:
+    """Mistral's output_dimension, Jina's embedding_type and Nomic's texts are what the fields are called there."""
+    names = FieldNames(input="texts", encoding_format="embedding_type", dimensions="output_dimension")
+
+    body = body_of("a", encoding_format="base64", dimensions=256, names=names)
+
+    assert body == {"model": "a-model", "embedding_type": "base64", "output_dimension": 256, "texts": ["a"]}
+
+
+def test_a_size_that_cannot_be_asked_for_is_left_out() -> None:
+    """Where there is no field for it, dimensions= is not sent."""
+    assert body_of("a", dimensions=256, names=FieldNames(dimensions=None)) == {"model": "a-model", "input": ["a"]}
+
+
+def test_what_the_caller_writes_himself_is_not_asked_for_otherwise() -> None:
+    """An encoding_format or dimensions of extra_body belongs to no form."""
+    extra = {"encoding_format": "float", "dimensions": 8}
+    form = RequestTemplate("m", 8, None, extra).first_form("base64", token_arrays=False)
+
+    assert form == Form(encoding_format=None, dimensions=False, token_arrays=False)
 
 
 def test_extra_fields_have_the_last_word() -> None:

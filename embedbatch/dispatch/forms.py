@@ -1,0 +1,119 @@
+"""How requests are put to an endpoint: what is wanted, and what was learned by being refused. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..endpoints import EncodingFormat
+from ..values import Batch
+from ..wire.refusal import Field
+from ..wire.request import Form
+
+_ENCODINGS: tuple[EncodingFormat, ...] = ("base64", "float", None)  # from the shortest replies to the least asked
+
+
+class Forms:
+    """
+    The form of requests that one endpoint takes, as far as it is known: it begins with *first*, and asks for less.
+
+    What was part of a request that was answered is proven. A refusal that names a field, or that comes to one input
+    before what it has is proven, is tried in other forms; the first that passes is kept.
+    """
+
+    def __init__(self, first: Form) -> None:
+        self.first = first
+        self.form = first
+        self._proven: set[Field] = set()
+
+    def is_open(self, batch: Batch) -> bool:
+        """True until a request like *batch*, all texts or all token arrays, was answered."""
+        return ("token_arrays" if is_arrays(batch) else "encoding_format") not in self._proven
+
+    def is_outdated(self, form: Form, batch: Batch) -> bool:
+        """True if *batch* would not be put in *form* any more."""
+        now = self.form if is_arrays(batch) else replace(self.form, token_arrays=form.token_arrays)
+        return now != form
+
+    def other(self, form: Form, batch: Batch, field: Field | None, tried: tuple[Form, ...]) -> Form | None:
+        """Another form for *batch*, which was refused in *form* for its *field*, or for what nobody said."""
+        for candidate in self._named(form, batch, field) if field else self._unnamed(batch):
+            if candidate not in tried:
+                return candidate
+        return None
+
+    def _named(self, form: Form, batch: Batch, field: Field) -> Iterator[Form]:
+        if field == "encoding_format":
+            yield from (replace(form, encoding_format=encoding) for encoding in _below(form.encoding_format))
+        elif field == "dimensions" and form.dimensions:
+            yield replace(form, dimensions=False)
+        elif field == "token_arrays" and form.token_arrays and is_arrays(batch):
+            yield replace(form, token_arrays=False)
+
+    def _unnamed(self, batch: Batch) -> Iterator[Form]:
+        form = self.form
+        if is_arrays(batch) and form.token_arrays and "token_arrays" not in self._proven:
+            yield replace(form, token_arrays=False)
+        if "encoding_format" not in self._proven:
+            yield from self._named(form, batch, "encoding_format")
+        if form.dimensions and "dimensions" not in self._proven:
+            yield replace(form, dimensions=False)
+            yield replace(form, dimensions=False, encoding_format=None)
+
+    def passes(self, form: Form, batch: Batch) -> list[tuple[Field, str]]:
+        """*batch* was answered in *form*: keep to that where it asks for less. Returns what is new."""
+        before = self.form
+        self._lower(form)
+        if form.encoding_format == self.form.encoding_format:
+            self._proven.add("encoding_format")
+        if form.dimensions:
+            self._proven.add("dimensions")
+        if is_arrays(batch):
+            self._proven.add("token_arrays")
+        return list(_differences(before, self.form))
+
+    def without_token_arrays(self) -> list[tuple[Field, str]]:
+        """Token arrays are refused, and no text to try instead is known. Returns what is new."""
+        before = self.form
+        self.form = replace(before, token_arrays=False)
+        return list(_differences(before, self.form))
+
+    def _lower(self, form: Form) -> None:
+        encoding = max(self.form.encoding_format, form.encoding_format, key=_ENCODINGS.index)
+        self.form = Form(
+            encoding, self.form.dimensions and form.dimensions, self.form.token_arrays and form.token_arrays
+        )
+
+    def learned(self) -> dict[str, object]:
+        """What is asked for otherwise than at first, as JSON can carry it."""
+        return {name: getattr(self.form, name) for name, _ in _differences(self.first, self.form)}
+
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """Begin with what :meth:`learned` has told before. What is no such thing is passed over."""
+        encoding = learned.get("encoding_format", self.form.encoding_format)
+        self._lower(
+            Form(
+                encoding if encoding in _ENCODINGS else self.form.encoding_format,
+                learned.get("dimensions") is not False,
+                learned.get("token_arrays") is not False,
+            )
+        )
+
+
+def is_arrays(batch: Batch) -> bool:
+    """True if the inputs of *batch* are token arrays, as all of them or none are."""
+    return batch.inputs[0].startswith(b"[")
+
+
+def _below(encoding: EncodingFormat) -> tuple[EncodingFormat, ...]:
+    return _ENCODINGS[_ENCODINGS.index(encoding) + 1 :]
+
+
+def _differences(before: Form, after: Form) -> Iterator[tuple[Field, str]]:
+    if after.encoding_format != before.encoding_format:
+        yield "encoding_format", after.encoding_format or "omitted"
+    if after.dimensions != before.dimensions:
+        yield "dimensions", "omitted"
+    if after.token_arrays != before.token_arrays:
+        yield "token_arrays", "as texts"

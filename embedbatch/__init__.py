@@ -65,6 +65,7 @@ from .events import (
     EndpointBack,
     EndpointPaused,
     Event,
+    FormLearned,
     RequestHedged,
     RunStopped,
 )
@@ -108,6 +109,7 @@ __all__ = [
     "Event",
     "FailedDocumentsError",
     "Failure",
+    "FormLearned",
     "InputError",
     "InputTooLongError",
     "InvalidInputError",

@@ -16,7 +16,6 @@ from . import pipeline
 from .assemble.collector import Collector
 from .dispatch.account import Account
 from .dispatch.limiter import Limiter
-from .dispatch.router import Route
 from .endpoints import ApiKey, Endpoint, Model, public_url
 from .errors import ConfigurationError, FailedDocumentsError, InvalidInputError, RunStoppedError
 from .events import DocumentCut, DocumentRepaired, Event, Observe, observe_nothing
@@ -40,7 +39,7 @@ from .settings import (
     check_choice,
 )
 from .singles import Singles
-from .stats import Capacity, Stats, Tally
+from .stats import Stats, Tally
 from .store import NoStore, Store
 from .values import Content, Cut, Document, Embeddings, Id, Vector
 from .wiring import Wiring, find_targets, input_limits
@@ -136,7 +135,7 @@ class Embedder:
             transport=transport,
             rng=rng or Random(),
             observe=self._observe,
-        ).connect(targets, limiter)
+        ).connect(targets, limiter, self._chunker.as_text)
         self._router = self._sender.router
         self._loop: object = None  # where it was first used, and stays
         self._singles = Singles(self._urgent_parts, dimensions=self.dimensions)
@@ -163,6 +162,20 @@ class Embedder:
     def limiter(self) -> Limiter:
         """The limiter of the first endpoint, to be shared with another embedder for the same."""
         return self._router.routes[0].limiter
+
+    @property
+    def lessons(self) -> dict[str, dict[str, object]]:
+        """
+        What was learned of each endpoint by being refused, by model and address; as JSON can carry it, without keys.
+
+        With :meth:`recall` another embedder begins with it, so that no lesson is paid for twice.
+        """
+        return {route.key: learned for route in self._router.routes if (learned := route.learned())}
+
+    def recall(self, lessons: Mapping[str, Mapping[str, object]]) -> None:
+        """Begin with the *lessons* of an earlier embedder, where they are about the same model and address."""
+        for route in self._router.routes:
+            route.recall(lessons.get(route.key, {}))
 
     async def embed(
         self,
@@ -260,7 +273,7 @@ class Embedder:
 
     def stats(self) -> Stats:
         """What this embedder has done so far."""
-        return self._tally.stats(tuple(_capacity(route) for route in self._router.routes))
+        return self._tally.stats(tuple(route.capacity() for route in self._router.routes))
 
     async def aclose(self) -> None:
         """End single calls, and close the connections. An ``http_client`` that was handed in stays open."""
@@ -354,20 +367,6 @@ def _ids(documents: list[Any]) -> list[Id]:
         document.id if isinstance(document, Document) and document.id is not None else position
         for position, document in enumerate(documents)
     ]
-
-
-def _capacity(route: Route) -> Capacity:
-    limiter = route.limiter
-    requests, tokens = limiter.rates()
-    return Capacity(
-        endpoint=route.name,
-        in_flight=limiter.in_flight,
-        places=limiter.places,
-        waiting=limiter.waiting,
-        requests_per_second=requests,
-        tokens_per_second=tokens,
-        away_seconds=limiter.away_for,
-    )
 
 
 def _tokenizer(given: object, model: Model) -> Tokenizer | None:

@@ -27,6 +27,7 @@ __all__ = [
     "EndpointBack",
     "EndpointPaused",
     "Event",
+    "FormLearned",
     "RequestHedged",
     "RunStopped",
 ]
@@ -111,6 +112,18 @@ class CapLearned:
 
 
 @dataclass(frozen=True, slots=True)
+class FormLearned:
+    """
+    An endpoint refuses a *field* as it was sent. It is sent otherwise from now on: ``encoding_format`` as ``"float"``
+    or ``"omitted"``, ``dimensions`` as ``"omitted"``, ``token_arrays`` as ``"texts"``.
+    """
+
+    endpoint: str
+    field: Literal["encoding_format", "dimensions", "token_arrays"]
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
 class RequestHedged:
     """
     A request with *inputs* inputs was late, and sent a second time. *won* tells that the copy's vectors were taken;
@@ -175,6 +188,7 @@ Event: TypeAlias = (
     | EndpointBack
     | BatchSplit
     | CapLearned
+    | FormLearned
     | RequestHedged
     | DocumentsEmbedded
     | DocumentFailed

@@ -18,6 +18,7 @@ from .events import (
     EndpointAway,
     EndpointPaused,
     Event,
+    FormLearned,
     RequestHedged,
 )
 
@@ -69,7 +70,8 @@ class Stats:
     *documents* and *vectors* were handed out; *requests* were sent, *replies* of them were good; *faults* counts
     the others by kind, such as ``{"RateLimited": 3}``. *prompt_tokens* is what the endpoint said, where it did.
     *splits* requests were refused and sent in parts, *hedges* sent a second time because they were late; *caps* are
-    the limits of one request that were learned, such as ``{"openai inputs": 32}``; *outages* counts how often an
+    the limits of one request that were learned, such as ``{"openai inputs": 32}``, *forms* what is sent otherwise than
+    at first, such as ``{"openai encoding_format": "float"}``; *outages* counts how often an
     endpoint went away, *paused_seconds* is the sum of the pauses it asked for.
 
     Separate clocks, of good replies: *queue*, waiting for capacity; *headers*, until the reply began; *body*, from
@@ -91,6 +93,7 @@ class Stats:
     outages: int = 0
     faults: Mapping[str, int] = field(default_factory=dict)
     caps: Mapping[str, int] = field(default_factory=dict)
+    forms: Mapping[str, str] = field(default_factory=dict)
     paused_seconds: float = 0.0
     queue: Timing = Timing()
     headers: Timing = Timing()
@@ -109,6 +112,7 @@ class Tally:
         self._counts: Counter[str] = Counter()
         self._faults: Counter[str] = Counter()
         self._caps: dict[str, int] = {}
+        self._forms: dict[str, str] = {}
         self._timings = dict.fromkeys(("queue", "headers", "body", "attempt", "document"), Timing())
         self._paused_seconds = 0.0
 
@@ -135,6 +139,8 @@ class Tally:
                 counts["requests"] += event.cancelled
             case CapLearned():
                 self._caps[f"{event.endpoint} {event.unit}"] = event.number
+            case FormLearned():
+                self._forms[f"{event.endpoint} {event.field}"] = event.instead
             case DocumentsEmbedded():
                 counts["documents"] += event.documents
                 counts["vectors"] += event.rows
@@ -160,6 +166,7 @@ class Tally:
             **counts,
             faults=dict(self._faults),
             caps=dict(self._caps),
+            forms=dict(self._forms),
             paused_seconds=self._paused_seconds,
             in_flight=sum(each.in_flight for each in capacity),
             waiting=sum(each.waiting for each in capacity),

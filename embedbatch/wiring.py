@@ -12,7 +12,7 @@ from .dispatch.hedges import MAX_OUT
 from .dispatch.lessons import Lessons
 from .dispatch.limiter import Limiter
 from .dispatch.router import Route, Router
-from .endpoints import LOCAL, ApiKey, Endpoint, Target, resolve
+from .endpoints import LOCAL, ApiKey, Endpoint, Target, public_url, resolve
 from .errors import ConfigurationError
 from .events import Observe
 from .settings import Limits, Retries, TransportName
@@ -21,6 +21,7 @@ from .wire.request import FieldNames, RequestTemplate
 if TYPE_CHECKING:
     import httpx
 
+    from .dispatch.inquiry import AsText
     from .dispatch.sender import Sender
     from .local import LocalApp
 
@@ -41,8 +42,8 @@ class Wiring:
     rng: Random
     observe: Observe
 
-    def connect(self, targets: Sequence[Target], limiter: Limiter | None) -> Sender:
-        """A sender with a route to each of *targets*."""
+    def connect(self, targets: Sequence[Target], limiter: Limiter | None, as_text: AsText) -> Sender:
+        """A sender with a route to each of *targets*. *as_text* makes texts of token arrays."""
         from .dispatch.sender import Sender  # with httpx and tenacity a half of all the library takes to import
 
         if limiter is not None and len(targets) > 1:
@@ -53,6 +54,7 @@ class Wiring:
             retries=self.retries,
             rng=self.rng,
             observe=self.observe,
+            as_text=as_text,
         )
 
     def _route(self, target: Target, limiter: Limiter | None) -> Route:
@@ -70,6 +72,7 @@ class Wiring:
         in_process = endpoint is LOCAL and not (self.http_client or self.transport)
         return Route(
             name=endpoint.name,
+            key=f"{target.name} at {public_url(target.url)}",
             transport=Transport(
                 target.url,
                 self.headers,
@@ -90,6 +93,7 @@ class Wiring:
                 max_inputs=min(limits.max_batch_inputs, endpoint.max_inputs),
                 max_tokens=min(limits.max_batch_tokens, endpoint.max_request_tokens),
                 max_bytes=min(limits.max_batch_bytes, endpoint.max_request_bytes) - template.overhead,
+                overhead=template.overhead,
             ),
         )
 

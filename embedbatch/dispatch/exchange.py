@@ -205,6 +205,8 @@ class Exchange:
         try:
             return (await self._in_thread(read) if is_slow(body) else read()), reply
         except InvalidReplyError as error:
+            if isinstance(error, DimensionsError) and route.forms.first.dimensions and not form.dimensions:
+                error.args = (f"{error}. It refuses to be asked for a size",)
             if holds_error(body.text):
                 return rule(200, reply.headers, body.text), reply
             trouble = Trouble.FAILURE if isinstance(error, MalformedReplyError) else Trouble.NONE

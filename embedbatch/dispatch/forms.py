@@ -116,4 +116,4 @@ def _differences(before: Form, after: Form) -> Iterator[tuple[Field, str]]:
     if after.dimensions != before.dimensions:
         yield "dimensions", "omitted"
     if after.token_arrays != before.token_arrays:
-        yield "token_arrays", "as texts"
+        yield "token_arrays", "texts"

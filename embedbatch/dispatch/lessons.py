@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, get_args
 
 from ..values import Batch
 from ..wire.refusal import NamedCap, Unit
@@ -36,12 +38,14 @@ class Lessons:
     """
     The caps of one endpoint, as far as they are known.
 
-    *max_inputs*, *max_tokens* (by their bound) and *max_bytes* are what is set. A cap that nobody named is proven by a
+    *max_inputs*, *max_tokens* (by their bound) and *max_bytes* are what is set. The last is for the inputs; endpoints
+    name the cap of a body, which has *overhead* bytes more. A cap that nobody named is proven by a
     request that was refused although all its inputs pass in smaller ones. Then one request at a time is a trial, of a
     size between what passes and what does not, until they meet.
     """
 
-    def __init__(self, *, max_inputs: int, max_tokens: int, max_bytes: int) -> None:
+    def __init__(self, *, max_inputs: int, max_tokens: int, max_bytes: int, overhead: int = 0) -> None:
+        self.overhead = overhead
         self._max_inputs = max_inputs
         self._max_tokens = max_tokens
         self._max_bytes = max_bytes
@@ -74,6 +78,18 @@ class Lessons:
     def passed_inputs(self) -> int:
         """The most inputs that have passed in one request."""
         return int(self._inputs.passed)
+
+    def learned(self) -> dict[str, object]:
+        """The caps that were named or found out, as JSON can carry them."""
+        return {f"max_{unit}": number for unit, number in self._found.items()}
+
+    def recall(self, learned: Mapping[str, Any]) -> None:
+        """Begin with what :meth:`learned` has told before. What is no such thing is passed over."""
+        for unit in get_args(Unit):
+            number = learned.get(f"max_{unit}")
+            if isinstance(number, int) and not isinstance(number, bool) and number >= 1:
+                self.name(NamedCap(unit, number))
+        self.news()
 
     def news(self) -> list[tuple[Unit, int]]:
         """The caps that were named or found out since this was asked last."""
@@ -151,7 +167,7 @@ class Lessons:
             self._find("inputs", int(self._inputs.passed))
         if self._bytes.refused <= CLOSE_ENOUGH * self._bytes.passed:
             self._max_bytes = min(self._max_bytes, int(self._bytes.passed))
-            self._find("bytes", self._max_bytes)
+            self._find("bytes", self._max_bytes + self.overhead)
 
     def _find(self, unit: Unit, number: int) -> None:
         if self._found.get(unit) != number:
@@ -168,7 +184,7 @@ class Lessons:
         elif cap.unit == "tokens":
             self._max_tokens = min(self._max_tokens, cap.number)
         else:
-            self._max_bytes = min(self._max_bytes, cap.number)
+            self._max_bytes = min(self._max_bytes, max(1, cap.number - self.overhead))
         if before == (self.max_inputs, self._max_tokens, self._max_bytes):
             return False
         self._find(cap.unit, cap.number)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from ..values import Batch
 from ..wire.fault import Fault
+from ..wire.request import Form
 from .lessons import size
 
 ASKED_AGAIN = 2  # a reply that cannot be trusted is asked for once more before its batch is split
@@ -24,14 +25,15 @@ class Refusal:
     """
     A request that was refused, and what its parts show about why.
 
-    *unanswered* inputs of it have not passed in a part yet. When one of them stands alone and is refused too, that
-    is the reason; when all pass, it was too much.
+    *form* is how it was put. *unanswered* inputs of it have not passed in a part yet. When one of them stands alone and
+    is refused too, that is the reason; when all pass, it was too much.
     """
 
     inputs: int
     nbytes: int
     status: int | None
     unanswered: int
+    form: Form | None = None
     is_explained: bool = False
 
 
@@ -44,6 +46,9 @@ class Piece:
     fault, *attempts* those of them that count against ``max_attempts``, *limited* those that were refused for a rate;
     *seconds* is the time of the attempts and of the waits between them, *begun_at* when the first was sent.
     *refusals* are the refused requests it is a part of, *avoid* the routes on which it failed, *fault* is the last.
+
+    *form* is how it was put the last time; *trial* how it is to be put on the route *trial_at*, to see whether that
+    passes; *tried* are all such forms.
 
     *is_part* tells that what it was a part of brought nothing but faults; *is_deferred* that it did so too, and the
     other parts went first; *rounds* counts how often its attempts began anew. *ends_run* tells that it was refused
@@ -58,6 +63,10 @@ class Piece:
     limited: int = 0
     begun_at: float = math.inf
     refusals: tuple[Refusal, ...] = ()
+    trial: Form | None = None
+    trial_at: object = None
+    tried: tuple[Form, ...] = ()
+    form: Form | None = None
     fault: Fault | None = None
     ends_run: bool = False
     is_part: bool = False
@@ -73,6 +82,9 @@ class Piece:
             sent=self.sent,
             begun_at=self.begun_at,
             refusals=self.refusals,
+            trial=self.trial,
+            trial_at=self.trial_at,
+            tried=self.tried,
             is_part=self.is_part,
         )
 
@@ -138,7 +150,7 @@ class Pieces:
 
         With *first_alone*, one input goes first and then the halves of the others.
         """
-        refusal = Refusal(len(piece.batch), size(piece.batch), status, len(piece.batch))
+        refusal = Refusal(len(piece.batch), size(piece.batch), status, len(piece.batch), piece.form)
         piece.refusals = (*piece.refusals, refusal)
         if not first_alone or len(piece.batch) == 2:
             self.halve(piece)

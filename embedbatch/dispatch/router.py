@@ -12,12 +12,14 @@ import anyio
 from ..endpoints import Meaning
 from ..plan.packer import Caps
 from ..plan.tokens import TokenRatio
+from ..stats import Capacity
 from ..values import Batch
 from ..wire.request import Form, RequestTemplate
 from .forms import Forms
 from .hedges import Hedges
 from .lessons import Lessons
 from .limiter import Lease, Limiter, acquire
+from .pieces import Piece
 from .tickets import URGENT, Ticket
 
 if TYPE_CHECKING:  # httpx is loaded when the first Embedder is made
@@ -32,6 +34,7 @@ class Route:
     """
     One endpoint with a key: the way there, and what has been learned about it.
 
+    *key* is what it is known by where lessons are kept: the model and the address, without what may be secret.
     *is_proven* tells that it has answered, *good_at* when it last did; before *out_until* it is not used.
     *refusals* and *reads_rates* are the endpoint's: what its errors mean, and whether its rate headers are believed.
     *investigator* is who finds out why a request was refused that was larger than any before; others with such
@@ -39,6 +42,7 @@ class Route:
     """
 
     name: str
+    key: str
     transport: Transport
     template: RequestTemplate
     limiter: Limiter
@@ -83,6 +87,33 @@ class Route:
                 return row
         return count
 
+    def learned(self) -> dict[str, object]:
+        """What was learned by being refused, as JSON can carry it."""
+        return {**self.lessons.learned(), **self.forms.learned()}
+
+    def recall(self, learned: Mapping[str, object]) -> None:
+        """Begin with what :meth:`learned` has told before."""
+        self.lessons.recall(learned)
+        self.forms.recall(learned)
+
+    def capacity(self) -> Capacity:
+        """What it grants at this moment."""
+        limiter = self.limiter
+        requests, tokens = limiter.rates()
+        return Capacity(
+            endpoint=self.name,
+            in_flight=limiter.in_flight,
+            places=limiter.places,
+            waiting=limiter.waiting,
+            requests_per_second=requests,
+            tokens_per_second=tokens,
+            away_seconds=limiter.away_for,
+        )
+
+    def form_of(self, piece: Piece) -> Form:
+        """How *piece* is to be put here."""
+        return piece.trial if piece.trial is not None and piece.trial_at is self else self.forms.form
+
     @property
     def max_pace_bytes(self) -> float:
         """Bytes of inputs that one request should hold at most, by the pace."""
@@ -92,6 +123,8 @@ class Route:
         """True while somebody else finds out whether a request of this size is too much."""
         if self.investigator in (None, who):
             return False
+        if self.forms.is_open(batch):
+            return True  # its form may be the matter as well
         lessons = self.lessons
         return lessons.fit(batch, lessons.max_inputs, lessons.max_bytes) > lessons.passed_inputs
 

@@ -15,6 +15,7 @@ from ..errors import (
     InvalidReplyError,
     MalformedReplyError,
     SpendLimitError,
+    TokenArrayError,
 )
 from ..events import Observe
 from ..settings import Retries
@@ -24,7 +25,8 @@ from ..wire.reply import Decoded
 from .account import Account, RunClosedError
 from .backoff import backoff
 from .exchange import Attempt, Exchange
-from .inquiry import Inquiry
+from .forms import is_arrays
+from .inquiry import AsText, Inquiry
 from .limiter import Lease
 from .pieces import ASKED_AGAIN, Piece
 from .router import Route, Router
@@ -45,15 +47,27 @@ class _FaultError(Exception):
         self.route = route
 
 
+class _NothingLeftError(Exception):
+    """None of the inputs of a piece can be sent."""
+
+
 class Sender:
     """Sends batches over the routes there are. What it learns there holds for every run."""
 
     def __init__(
-        self, *, router: Router, dimensions: int | None, retries: Retries, rng: Random, observe: Observe
+        self,
+        *,
+        router: Router,
+        dimensions: int | None,
+        retries: Retries,
+        rng: Random,
+        observe: Observe,
+        as_text: AsText = lambda wire: None,
     ) -> None:
         self.router = router
         self._exchange = Exchange(router=router, retries=retries, dimensions=dimensions, observe=observe)
-        self._inquiry = Inquiry(router, observe)
+        self._inquiry = Inquiry(router, observe, as_text)
+        self._as_text = as_text
         self._retries = retries
         self._rng = rng
 
@@ -68,6 +82,8 @@ class Sender:
                     route, decoded = await self._try(piece, work)
                 except _FaultError as error:
                     self._settle_fault(piece, error.fault, error.route, work)
+                except _NothingLeftError:
+                    continue
                 except RunClosedError:
                     work.stop(account.closed_by)
                     if piece.fault is not None:  # it was attempted, and may be the reason
@@ -115,6 +131,9 @@ class Sender:
                 await self._let_others_find_out(piece, work)
                 route, lease = await self._lease(piece, work)
             account.check_open()  # the run may have ended since the lease was granted
+            piece.form = route.form_of(piece)
+            if is_arrays(piece.batch) and not piece.form.token_arrays:
+                self._reword(piece, route, work)
             work.pieces.cut(piece, route.fit(piece.batch, work))
             too_much = work.reserved - sum(piece.batch.bounds)
             account.give_back(too_much)
@@ -131,7 +150,7 @@ class Sender:
         work.reserved = 0  # it is settled with the reply
         attempt = Attempt(
             batch=piece.batch,
-            form=route.forms.form,
+            form=piece.form,
             number=piece.sent + 1,
             account=account,
             waited=lease.sent_at - queued_at,
@@ -141,6 +160,21 @@ class Sender:
             self._count(piece, outcome, route, work, anyio.current_time() - lease.sent_at)
             raise _FaultError(outcome, route)
         return route, outcome
+
+    def _reword(self, piece: Piece, route: Route, work: Work) -> None:
+        """Turn the token arrays of *piece* into texts; those that are not those of a text fail."""
+        texts = [self._as_text(wire) for wire in piece.batch.inputs]
+        for row, text in enumerate(texts):
+            if text is None:
+                reason = "and it is not known which text they stand for: pass the text, or tokenizer="
+                said = f" ({piece.fault.error})" if piece.fault else ""
+                error = TokenArrayError(f"{route.name} takes no arrays of token ids{said}, {reason}")
+                work.answer.failed.append((piece.batch.select([row]), error, piece.sent))
+        kept = [row for row, text in enumerate(texts) if text is not None]
+        if not kept:
+            raise _NothingLeftError
+        piece.batch = piece.batch.select(kept)
+        piece.batch.inputs = [text for text in texts if text is not None]
 
     async def _let_others_find_out(self, piece: Piece, work: Work) -> None:
         """Wait while somebody else finds out why a request was refused that was larger than any before."""
@@ -192,6 +226,8 @@ class Sender:
             piece.avoid.add(route)
         if fault.trouble in FOR_A_RATE:
             piece.limited += 1
+        if _may_be_one_input(fault):
+            self._inquiry.suspect(piece, route, work)
         away = (route.limiter.is_away and fault.error.status != 500) or fault.trouble in FOR_A_RATE
         if not (away and self._waits_for_outage(fault, work.account)):
             piece.attempts += 1
@@ -241,8 +277,14 @@ class Sender:
     def _settle_reply(self, piece: Piece, decoded: Decoded, route: Route, work: Work) -> None:
         """Keep the good rows; ask again for the bad ones, then for halves of them, until each stands alone."""
         batch = piece.batch
-        self._inquiry.accept(piece, route, work)
         bad = sorted(decoded.bad_rows)
+        tells_nothing = len(bad) == len(batch) and route.forms.is_open(batch)  # it may be the form
+        if not tells_nothing:
+            self._inquiry.accept(piece, route, work)
+        elif piece.asked + 1 >= ASKED_AGAIN and self._inquiry.put_otherwise(piece, route, work):
+            return
+        else:
+            self._inquiry.suspect(piece, route, work)
         if not bad:
             work.answer.done.append((batch, decoded.vectors))
             return
@@ -266,6 +308,8 @@ class Sender:
         elif fault.action is Action.SPLIT:
             more = self._exchange.accounts[work.account] > 1
             self._inquiry.refuse(piece, fault, route, work, more=more)
+        elif _may_be_one_input(fault) and self._inquiry.put_otherwise(piece, route, work):
+            pass
         elif _may_be_one_input(fault) and divisible:
             work.pieces.halve(piece, asked=ASKED_AGAIN - 1)
         elif fault.trouble in FOR_A_RATE and divisible and piece.limited >= _LIMITED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..errors import RequestError, SpendLimitError
+from ..errors import EmbedbatchError, RequestError, SpendLimitError
 from ..values import Batch, Vectors
 from ..wire.fault import Fault
 from .account import Account
@@ -22,7 +22,7 @@ class Answer:
     """
 
     done: list[tuple[Batch, Vectors]] = field(default_factory=list)
-    failed: list[tuple[Batch, RequestError, int]] = field(default_factory=list)
+    failed: list[tuple[Batch, EmbedbatchError, int]] = field(default_factory=list)
     stopped: RequestError | SpendLimitError | None = None
 
 

@@ -157,6 +157,13 @@ class Chunker:
         else:
             self._plan_long_text(source, text, tokenizer, plan)
 
+    def as_text(self, wire: bytes) -> bytes | None:
+        """The text of a token array, both as JSON; ``None`` if the tokenizer does not know it, or nobody does."""
+        try:
+            return _encode(self.tokenizer.decode(msgspec.json.decode(wire))) if self.tokenizer else None
+        except (ValueError, KeyError, OverflowError):
+            return None
+
     def _plan_long_text(self, source: Source, text: str, tokenizer: Tokenizer, plan: Plan) -> None:
         limit = self.max_input_tokens
         parts, tokens = _split(text, tokenizer, limit, first_only=self.long_input in ("truncate", "error"))

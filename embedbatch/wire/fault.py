@@ -34,7 +34,7 @@ from ..errors import (
     ServerError,
 )
 from .quota import Overrun, read_overrun
-from .refusal import is_overload, is_size_in_disguise
+from .refusal import Field, is_overload, is_size_in_disguise, read_field
 
 
 class Action(enum.Enum):
@@ -67,7 +67,7 @@ class Fault:
     What a bad reply means.
 
     *retry_after* is the time the server asked for, in seconds; everyone who sends to this endpoint waits for it.
-    *overrun* is the rate limit that it named.
+    *overrun* is the rate limit that it named, *field* the field of the request.
     """
 
     action: Action
@@ -75,6 +75,7 @@ class Fault:
     trouble: Trouble = Trouble.NONE
     retry_after: float | None = None
     overrun: Overrun | None = None
+    field: Field | None = None
 
     @property
     def kind(self) -> str:
@@ -88,6 +89,7 @@ class ServerMessage(NamedTuple):
     message: str
     code: str | None
     type: str | None
+    param: str | None = None
 
 
 # OpenAI's error-code guide; one-api and new-api sources for the last two. Waiting never helps with these.
@@ -145,6 +147,9 @@ def judge(
     headers = {name.lower(): value for name, value in headers.items()}
     meaning = _meaning(status, words, meanings)
     action, kind = _verdict_of(meaning, proven) if meaning else _classify(status, words, proven)
+    field = read_field(words.message, words.param)
+    if field == "encoding_format" and action is Action.WAIT and kind in (ServerError, MalformedReplyError):
+        action, kind = Action.SPLIT, RequestRefusedError  # gateways turn an upstream's 400 into a 500, or a 200
     overrun = read_overrun(words.message) if kind is RateLimitedError else None
     if overrun is not None and overrun.requested is not None and overrun.requested > overrun.limit:
         action = Action.SPLIT  # it can never pass, however long it waits
@@ -171,7 +176,7 @@ def judge(
         request_id=read_request_id(headers),
     )
     if not waits:
-        return Fault(action, error, retry_after=retry_after)
+        return Fault(action, error, retry_after=retry_after, field=field if action is Action.SPLIT else None)
     trouble = _TROUBLES.get(meaning) or _trouble(_inner_status(status, words), words, kind, retry_after, overrun)
     return Fault(action, error, trouble, retry_after, overrun)
 
@@ -283,7 +288,9 @@ def read_message(body: bytes) -> ServerMessage:
     if not isinstance(inner, dict):
         return ServerMessage(_shorten(str(inner)), _name(found.get("code")), _name(found.get("type")))
     message = inner.get("message") or inner.get("msg") or inner.get("detail") or text
-    return ServerMessage(_shorten(str(message)), _name(inner.get("code")), _name(inner.get("type")))
+    place = inner.get("loc")  # of FastAPI's validation: ["body", "dimensions"]
+    param = place[1] if isinstance(place, list) and len(place) > 1 else inner.get("param")
+    return ServerMessage(_shorten(str(message)), _name(inner.get("code")), _name(inner.get("type")), _name(param))
 
 
 def holds_error(body: bytes) -> bool:

@@ -133,6 +133,39 @@ _BUSY = _patterns(
     r"饱和|过载|繁忙|并发",  # one-api, new-api; Zhipu
 )
 
+_NO = r"(?:not|n't|un|in|no longer)[- ]?(?:be )?(?:support|allow|permitted|accepted|recogni[sz]ed|known|valid|expected)"
+_EXTRA = r"(?:extra|additional|unknown|unexpected|unrecogni[sz]ed) (?:\w+ )?(?:field|argument|parameter|input|propert)"
+_FIELDS: dict[str, Field] = {
+    "encoding_format": "encoding_format",
+    "embedding_type": "encoding_format",
+    "dimensions": "dimensions",
+    "output_dimension": "dimensions",
+    "dimensionality": "dimensions",
+}
+_FIELD_WORDS: tuple[tuple[Field, re.Pattern[str]], ...] = (
+    ("encoding_format", _patterns(r"encoding_?format", r"embedding_type", r"\bbase64\b")),
+    (
+        "dimensions",
+        _patterns(
+            r"matryoshka",  # vLLM
+            r"output_dimension|dimensionality",
+            rf"{_NO}[^.]{{0,60}}\bdimensions?\b",  # OpenAI: "This model does not support specifying dimensions."
+            rf"\bdimensions?\b[^.]{{0,60}}{_NO}",
+            rf"{_EXTRA}[^.]{{0,60}}\bdimensions?\b",
+        ),
+    ),
+    (
+        "token_arrays",
+        _patterns(
+            r"invalid input type",  # Ollama
+            r"'input' field must be a string",  # LM Studio
+            r"input should be a valid string|str type expected",  # infinity: pydantic 2 and 1
+            r"expected string at field input",  # IONOS
+            rf"token (?:arrays?|ids?)[^.]{{0,60}}{_NO}|{_NO}[^.]{{0,60}}token (?:arrays?|ids?)",
+        ),
+    ),
+)
+
 _MIN_TOKENS = 512  # below it, the number is about one input
 _MIN_BYTES = 1_000
 _DEFAULT_BODY = 2_000_000  # of text-embeddings-inference, which says only that the limit is exceeded
@@ -170,6 +203,19 @@ def read_cap(
     if status == 413 or unit == "bytes" or _TOO_LARGE_BODY.search(message):
         return NamedCap("bytes", _read_bytes(message, size))
     return None
+
+
+def read_field(message: str, param: str | None) -> Field | None:
+    """The field of the request that this refusal is about, or ``None``: by its *param*, or else by its words."""
+    named = _FIELDS.get((param or "").rpartition(".")[2].lower())
+    if named is not None:
+        return named
+    return next((field for field, words in _FIELD_WORDS if words.search(message)), None)
+
+
+def is_about_one_input(message: str) -> bool:
+    """True if this refusal says that an input is too long: nothing else of the request is the matter."""
+    return _ONE_INPUT.search(message) is not None
 
 
 def is_size_in_disguise(status: int, message: str) -> bool:

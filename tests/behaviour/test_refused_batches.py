@@ -32,6 +32,9 @@ REFUSED = Scripted(status=400, body={"error": {"message": "the input is not vali
 POISON = "poison"
 
 
+_FORMS = ("base64", "float", None)
+
+
 def texts_of(count: int, *, poison: tuple[int, ...] = ()) -> list[str]:
     """So many different texts, the ones at *poison* poisonous."""
     return [f"{POISON if n in poison else 'text'} {n}" for n in range(count)]
@@ -161,10 +164,10 @@ async def test_a_500_about_the_size_of_an_input_is_a_refusal(make_embedder: Make
 
 
 @pytest.mark.parametrize(("count", "per_batch"), [(3, 256), (256, 256), (1_000, 256), (10, 2)])
-async def test_settings_that_cannot_work_cost_three_requests(
+async def test_settings_that_cannot_work_cost_seven_requests(
     count: int, per_batch: int, make_embedder: MakeEmbedder
 ) -> None:
-    """Everything is refused from the start: the batch, one text, one more text; then the run stops with the reason."""
+    """Everything is refused: the batch, one text in three forms, one more text likewise; then the run stops."""
     server = refuses(lambda request: True)
 
     async with make_embedder(transport=server, limits=Limits(max_batch_inputs=per_batch)) as embedder:
@@ -174,7 +177,8 @@ async def test_settings_that_cannot_work_cost_three_requests(
     embeddings = caught.value.embeddings
     assert embeddings is not None
     assert isinstance(caught.value.__cause__, RequestRefusedError)
-    assert sizes(server) == [min(count, per_batch), 1, 1]
+    assert sizes(server) == [min(count, per_batch), 1, 1, 1, 1, 1, 1]
+    assert [request.body.get("encoding_format") for request in server.received] == ["base64", *_FORMS, *_FORMS]
     errors = Counter(type(failure.error) for failure in embeddings.failures)
     assert errors == {RequestRefusedError: 2, NotAttemptedError: count - 2}
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from embedbatch.dispatch.account import Account
+from embedbatch.dispatch.forms import Forms
 from embedbatch.dispatch.inquiry import Inquiry
 from embedbatch.dispatch.lessons import Lessons, size
 from embedbatch.dispatch.router import Route, Router
@@ -18,6 +19,7 @@ from embedbatch.dispatch.work import Work
 from embedbatch.errors import RequestRefusedError
 from embedbatch.values import Batch
 from embedbatch.wire.fault import Action, Fault
+from embedbatch.wire.request import Form
 
 TOO_MUCH, POISONED = "this request cannot be processed", "an input is invalid"
 
@@ -88,9 +90,12 @@ class Sending:
 
     def __post_init__(self) -> None:
         lessons = Lessons(max_inputs=self.max_inputs, max_tokens=self.max_tokens, max_bytes=self.max_bytes)
+        forms = Forms(Form(None, dimensions=False, token_arrays=False))
+        if self.proven:
+            forms.passes(forms.form, batch_of([0]))
         nothing: Any = None
         limiter: Any = _NoPace()
-        self.route = Route("test", nothing, nothing, limiter, lessons, is_proven=self.proven)
+        self.route = Route("test", "key", nothing, nothing, limiter, lessons, forms, is_proven=self.proven)
         self.events: list[object] = []
         self.router = Router([self.route])
         self.inquiry = Inquiry(self.router, self.events.append)
@@ -126,6 +131,7 @@ class Sending:
                 yield True
             work.pieces.cut(piece, route.fit(piece.batch, work))
             self.inquiry.note_trial(piece, route, work)
+            piece.form = route.form_of(piece)
             fault = self.server.reply(piece.batch)
             assert len(self.server.requests) < 100_000, "it never ends"
             yield False

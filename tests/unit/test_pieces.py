@@ -161,7 +161,7 @@ def test_whatever_is_split_comes_out_whole_and_in_order(
             pieces.refuse(piece, 400, first_alone=first_alone)
         elif kind == "put back":
             pieces.put_back(piece)
-        elif kind == "again" and at:
+        elif kind == "again" and 0 < at < rows - 1:  # a single one is not asked for in halves
             out += piece.batch.documents[:at]
             pieces.again(piece, range(at, rows))
         else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from .dispatch.credentials import Credentials
 from .dispatch.forms import Forms
 from .dispatch.hedges import MAX_OUT
 from .dispatch.lessons import Lessons
@@ -76,8 +77,7 @@ class Wiring:
             transport=Transport(
                 target.url,
                 self.headers,
-                api_key=target.api_key,  # type: ignore[arg-type]
-                auth=endpoint.auth_header,
+                credentials=Credentials(target.api_key, endpoint.auth_header),
                 timeout=self.timeout,
                 max_connections=limiter.max_in_flight + (MAX_OUT if self.retries.hedge else 0),
                 http_client=self.http_client,

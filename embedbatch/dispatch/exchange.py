@@ -13,6 +13,7 @@ import anyio.to_thread
 
 from ..errors import (
     AttemptTimeoutError,
+    AuthenticationError,
     ConnectionFailedError,
     DimensionsError,
     InvalidReplyError,
@@ -44,13 +45,18 @@ Outcome: TypeAlias = Decoded | Fault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One attempt of *batch*, in a *form*, for a run: its *number*, and the seconds it *waited* in the queue."""
+    """
+    One attempt of *batch*, in a *form*, for a run: its *number*, and the seconds it *waited* in the queue.
+
+    *may_renew* tells whether another key may be asked for if that of the request is refused.
+    """
 
     batch: Batch
     form: Form
     number: int
     account: Account
     waited: float
+    may_renew: bool = True
 
     @property
     def bound(self) -> int:
@@ -158,6 +164,8 @@ class Exchange:
         try:
             outcome, reply = await self._ask(route, attempt.batch, attempt.form)
             if isinstance(outcome, Fault):
+                if reply is not None and attempt.may_renew:
+                    outcome = await self._renew(route, outcome, reply)
                 outcome = self._set_aside(route, outcome)
                 if route.transport.is_closed:  # from this side: nothing was learned about the endpoint
                     route.limiter.withdraw(lease)
@@ -173,6 +181,17 @@ class Exchange:
                 route.limiter.withdraw(lease)
             attempt.account.settle(attempt.bound, _cost(outcome, attempt.bound))
         return outcome
+
+    async def _renew(self, route: Route, fault: Fault, reply: Reply) -> Fault:
+        """Ask for another key where that of the request was refused. With it the request may go again."""
+        refused = isinstance(fault.error, AuthenticationError) and reply.status != 403
+        try:
+            if refused and await route.transport.credentials.renew(reply.key):
+                return replace(fault, action=Action.AGAIN, trouble=Trouble.NONE)
+        except AuthenticationError as error:
+            fault.error.args = (f"{fault.error} {error}",)
+            fault.error.__cause__ = error
+        return fault
 
     def _set_aside(self, route: Route, fault: Fault) -> Fault:
         """Do without *route* if it cannot be used at all and there is another; if there is none, end all runs."""
@@ -196,6 +215,8 @@ class Exchange:
         except RequestError as error:
             if route.transport.is_closed:
                 return Fault(Action.STOP, error), None
+            if isinstance(error, AuthenticationError):  # there is no key
+                return Fault(Action.WAIT if route.is_proven else Action.STOP, error), None
             slow = isinstance(error, AttemptTimeoutError)
             return Fault(Action.WAIT, error, Trouble.SLOWNESS if slow else Trouble.FAILURE), None
         rule = partial(judge, proven=route.is_proven, max_wait=self._retries.max_server_wait, meanings=route.refusals)
@@ -220,7 +241,7 @@ class Exchange:
         if requested >= _PRECISE:
             route.ratio.see(sum(map(len, batch.inputs)), requested)
         longer = route.limiter.fault(lease, fault, quota)
-        waits = fault.action is Action.WAIT
+        waits = fault.action in (Action.WAIT, Action.AGAIN)
         if was_away and not route.limiter.is_away:
             self._observe(EndpointBack(route.name, away_for))
         self._observe(AttemptFailed(route.name, len(batch), attempt.number, seconds, fault.kind, fault.error, waits))
@@ -290,6 +311,9 @@ def _cost(outcome: Outcome | None, bound: int) -> int:
     if isinstance(outcome, Decoded):
         return outcome.total_tokens or bound
     if isinstance(outcome, Fault):
-        never_worked_on = isinstance(outcome.error, ConnectionFailedError) or 300 <= (outcome.error.status or 0) < 500
+        never_worked_on = (
+            isinstance(outcome.error, ConnectionFailedError | AuthenticationError)
+            or 300 <= (outcome.error.status or 0) < 500
+        )
         return 0 if never_worked_on else bound
     return bound

@@ -47,6 +47,8 @@ class Piece:
     *seconds* is the time of the attempts and of the waits between them, *begun_at* when the first was sent.
     *refusals* are the refused requests it is a part of, *avoid* the routes on which it failed, *fault* is the last.
 
+    *renewed* tells that the key of its last attempt was refused, and another was found.
+
     *form* is how it was put the last time; *trial* how it is to be put on the route *trial_at*, to see whether that
     passes; *tried* are all such forms.
 
@@ -67,6 +69,7 @@ class Piece:
     trial_at: object = None
     tried: tuple[Form, ...] = ()
     form: Form | None = None
+    renewed: bool = False
     fault: Fault | None = None
     ends_run: bool = False
     is_part: bool = False

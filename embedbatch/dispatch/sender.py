@@ -154,6 +154,7 @@ class Sender:
             number=piece.sent + 1,
             account=account,
             waited=lease.sent_at - queued_at,
+            may_renew=not piece.renewed,
         )
         outcome = await self._exchange.send(route, lease, attempt)
         if isinstance(outcome, Fault):
@@ -222,6 +223,9 @@ class Sender:
         """Count the attempt, unless the endpoint is away, or has no capacity, and the run waits for it."""
         piece.sent += 1
         piece.fault = fault
+        piece.renewed = fault.action is Action.AGAIN
+        if piece.renewed:
+            return
         if len(self.router.routes) > 1:
             piece.avoid.add(route)
         if fault.trouble in FOR_A_RATE:
@@ -236,6 +240,8 @@ class Sender:
     def _is_last(self, piece: Piece, account: Account, error: _FaultError) -> bool:
         """Decide whether *piece* was attempted for the last time; if not, that costs a retry."""
         fault = error.fault
+        if fault.action is Action.AGAIN:
+            return False
         if _may_be_one_input(fault) or isinstance(fault.error, DimensionsError):
             piece.asked += 1
             if piece.asked >= ASKED_AGAIN:
@@ -263,7 +269,7 @@ class Sender:
 
     def _wait(self, piece: Piece) -> float:
         """Seconds until the next attempt, after those for which the gate is closed. Another endpoint may go at once."""
-        if len(piece.avoid) < len(self.router.routes) > 1:
+        if piece.renewed or len(piece.avoid) < len(self.router.routes) > 1:
             return 0.0
         return backoff(max(1, piece.attempts), self._rng, self._retries)
 
@@ -354,7 +360,7 @@ def _may_be_one_input(fault: Fault) -> bool:
 
 def _waits(error: BaseException) -> bool:
     # tenacity hands over cancellation too; it must pass.
-    return isinstance(error, _FaultError) and error.fault.action is Action.WAIT
+    return isinstance(error, _FaultError) and error.fault.action in (Action.WAIT, Action.AGAIN)
 
 
 def _error_of(state: tenacity.RetryCallState) -> _FaultError:

@@ -8,7 +8,7 @@ import re
 import socket
 import sys
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
@@ -26,30 +26,29 @@ from ..errors import (
 from ..settings import CONNECT_TIMEOUT, TransportName, check_choice
 from ..version import VERSION
 from ..wire.body import Body
+from .credentials import HEADER_VALUE, Credentials
 from .lanes import Lanes
 
 MAX_ERROR_BODY = 65_536  # bytes; some servers echo every input in the error
-_SHORTEST_KEY = 8  # characters
 KEEPALIVE = 30.0  # seconds; shorter than what servers and balancers commonly allow an idle connection
 
-# RFC 9110, 5.1 and 5.5, as h11 reads them.
-_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
-_HEADER_VALUE = re.compile(r"(?:[^\x00-\x20\x7f](?:[^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?)?")
+_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.1
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: status, headers (names in lower case); seconds until headers and in all."""
+    """What came back: status, headers (names in lower case); seconds until headers and in all. *key* is its number."""
 
     status: int
     headers: Mapping[str, str]
     header_seconds: float
     seconds: float
+    key: int = 0
 
 
 class Transport:
     """
-    Sends bodies to one URL with one key.
+    Sends bodies to one URL, with what the *credentials* are there.
 
     *timeout* covers a whole attempt, from the first byte out to the last byte in; an ``httpx.Timeout`` sets the
     phases instead. *transport* is the name of one or one itself; ``None`` takes aiohttp where it is installed, on
@@ -62,8 +61,7 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         *,
-        api_key: str | None,
-        auth: Callable[[str], tuple[str, str]],
+        credentials: Credentials,
         timeout: float | httpx.Timeout | None,
         max_connections: int,
         http_client: httpx.AsyncClient | None = None,
@@ -71,8 +69,11 @@ class Transport:
         app: Any = None,
     ) -> None:
         self._url = _read_url(url)
-        self._api_key = api_key
-        self._headers = _read_headers(headers, api_key, auth)
+        self.credentials = credentials
+        self._headers = _read_headers(headers)
+        self._own_names = {name.lower() for name in headers}
+        self._with_key: tuple[int, httpx.Headers] | None = None  # the number of a key, and the headers with it
+        self._pattern_of: httpx.Headers | None = None
         if isinstance(timeout, httpx.Timeout):
             self._attempt_timeout, phases = None, timeout
         elif timeout is None or (isinstance(timeout, int | float) and timeout > 0):
@@ -167,10 +168,11 @@ class Transport:
         """
         if self.is_closed:
             raise ConnectionFailedError("the embedder, or the http_client it was given, is closed")
-        started_at = anyio.current_time()
+        headers = await self._head()
+        key, started_at = self.credentials.number, anyio.current_time()
         try:
             with anyio.fail_after(self._attempt_timeout):
-                response, headers_at = await self._post_afresh(content)
+                response, headers_at = await self._post_afresh(content, headers)
                 await self._read(response, body, max_reply)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
             raise ConnectionFailedError(f"no connection to {self._url.host}: {_describe(error)}") from error
@@ -184,20 +186,31 @@ class Transport:
         except (httpx.TransportError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise ConnectionLostError(f"the connection to {self._url.host} broke: {_describe(error)}") from error
         seconds = anyio.current_time() - started_at
-        return Reply(response.status_code, response.headers, headers_at - started_at, seconds)
+        return Reply(response.status_code, response.headers, headers_at - started_at, seconds, key)
 
-    async def _post_afresh(self, content: bytes) -> tuple[httpx.Response, float]:
+    async def _head(self) -> httpx.Headers:
+        """The headers of a request, with the key of this moment unless the caller gives that header himself."""
+        auth = await self.credentials.header()
+        number = self.credentials.number
+        if self._with_key is None or self._with_key[0] != number:
+            headers = self._headers.copy()
+            if auth is not None and auth[0].lower() not in self._own_names:
+                headers[auth[0]] = auth[1]
+            self._with_key = number, headers
+        return self._with_key[1]
+
+    async def _post_afresh(self, content: bytes, headers: httpx.Headers) -> tuple[httpx.Response, float]:
         """Send the request, over a new connection if the ones that were kept alive turn out to be closed."""
         for _ in range(self._max_connections):
             with contextlib.suppress(_StaleConnectionError):
-                return await self._post(content)
-        return await self._post(content)
+                return await self._post(content, headers)
+        return await self._post(content, headers)
 
-    async def _post(self, content: bytes) -> tuple[httpx.Response, float]:
+    async def _post(self, content: bytes, headers: httpx.Headers) -> tuple[httpx.Response, float]:
         """Send the request; return the response, whose body is still to be read, and the time."""
         connection = _Connection()
         try:
-            response = await self._send(content, connection.trace)
+            response = await self._send(content, headers, connection.trace)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
             garbage = isinstance(error, httpx.RemoteProtocolError) and not str(error).startswith("Server disconnected")
             if connection.was_kept_alive and not garbage:
@@ -205,7 +218,7 @@ class Transport:
             raise
         return response, anyio.current_time()
 
-    async def _send(self, content: bytes, trace: Any) -> httpx.Response:
+    async def _send(self, content: bytes, headers: httpx.Headers, trace: Any) -> httpx.Response:
         """
         Hand the request to the client, which does with it as it was told to.
 
@@ -219,14 +232,15 @@ class Transport:
                 "POST",
                 self._url,
                 content=content,
-                headers=self._headers,
+                headers=headers,
                 timeout=self._phases,
                 extensions={"trace": trace},
             )
             request.stream = _Content(content)
             return await client.send(request, stream=True, follow_redirects=False)
-        if self._pattern is None:
-            self._pattern = client.build_request("POST", self._url, headers=self._headers, timeout=self._phases)
+        if self._pattern is None or self._pattern_of is not headers:
+            self._pattern_of = headers
+            self._pattern = client.build_request("POST", self._url, headers=headers, timeout=self._phases)
             if self._url.userinfo:
                 next(httpx.BasicAuth(self._url.username, self._url.password).auth_flow(self._pattern))
             del self._pattern.headers["Content-Length"]
@@ -263,12 +277,7 @@ class Transport:
             raise MalformedReplyError(f"expected a reply of less than {max_reply:,} bytes, got more")
         text = body.close()
         if failed or (b'"data"' not in text and b'"embeddings"' not in text):  # an error in disguise
-            body.text = self._redact(text[:MAX_ERROR_BODY])
-
-    def _redact(self, body: bytes) -> bytes:
-        """An error that echoes the key must not carry it into messages and logs. A placeholder for one is a word."""
-        is_secret = self._api_key is not None and len(self._api_key) >= _SHORTEST_KEY
-        return body.replace(self._api_key.encode(), b"[key]") if is_secret and self._api_key else body
+            body.text = self.credentials.redact(text[:MAX_ERROR_BODY])
 
     async def aclose(self) -> None:
         """Close the connections, unless the client is the caller's."""
@@ -364,21 +373,14 @@ def _read_url(url: str) -> httpx.URL:
     raise ConfigurationError(f"base_url: expected an http or https address, got {url!r}{reason}")
 
 
-def _read_headers(
-    headers: Mapping[str, str], api_key: str | None, auth: Callable[[str], tuple[str, str]]
-) -> httpx.Headers:
-    """The headers of every request. What no header can carry is refused here: h11's error would show the key."""
-    if api_key and not _HEADER_VALUE.fullmatch(api_key):
-        raise ConfigurationError("api_key: expected a text without white space around it and control characters in it")
+def _read_headers(headers: Mapping[str, str]) -> httpx.Headers:
+    """The headers of every request. What no header can carry is refused here: h11's error would show a secret."""
     for name, value in headers.items():
-        if not (isinstance(value, str) and _HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+        if not (isinstance(value, str) and _HEADER_NAME.fullmatch(name) and HEADER_VALUE.fullmatch(value)):
             raise ConfigurationError(f"default_headers: {name!r} is not a header that HTTP can carry")
     read = httpx.Headers(
         {"User-Agent": f"embedbatch/{VERSION}", "Content-Type": "application/json", "Accept": "application/json"}
     )
-    if api_key:
-        name, value = auth(api_key)
-        read[name] = value
     read.update(httpx.Headers(dict(headers), encoding="utf-8"))
     return read
 

@@ -2,6 +2,7 @@
 Status, headers and body of a bad reply become a fault: what it means, and what to do.
 
     wait      it may succeed later: try the same request again, after a pause
+    again     what was wrong is put right: try the same request again, at once
     split     this request will never be accepted as it stands; a part of it may be
     refuse    it will not be accepted, and the server says not to try
     stop      no request will be accepted: the run ends, everything done is kept
@@ -41,6 +42,7 @@ class Action(enum.Enum):
     """What to do about a fault."""
 
     WAIT = "wait"
+    AGAIN = "again"
     SPLIT = "split"
     REFUSE = "refuse"
     STOP = "stop"
@@ -264,7 +266,7 @@ def _trouble(
 
 
 _ADVICE: dict[type[RequestError], str] = {
-    AuthenticationError: "Check api_key=, or OPENAI_API_KEY.",
+    AuthenticationError: "Check api_key=, or the variable that it is taken from.",
     ModelNotFoundError: "Check the model's name and base_url=.",
     QuotaExhaustedError: "Waiting does not help: check the plan and billing of this key.",
 }

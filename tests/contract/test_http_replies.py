@@ -19,6 +19,7 @@ from embedbatch import (
     ConfigurationError,
     ConnectionLostError,
     Embedder,
+    Endpoint,
     FailedDocumentsError,
     MalformedReplyError,
     ModelNotFoundError,
@@ -191,7 +192,7 @@ async def test_of_an_error_only_64_kb_are_read(
     body = Body([b"x" * 4_096] * (size // 4_096) + [b"y" * (size % 4_096)])
     router.post(URL).side_effect = lambda request: httpx.Response(400, stream=body)
 
-    failure = await fail_one(make_embedder())
+    failure = await fail_one(make_embedder(endpoint=Endpoint(name="plain", encoding_format=None)))
 
     assert isinstance(failure.error, RequestRefusedError)
     assert body.read == 65_536

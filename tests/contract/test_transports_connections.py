@@ -23,6 +23,7 @@ import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from embedbatch import Embedder, Limits, Retries
+from embedbatch.dispatch.credentials import Credentials
 from embedbatch.dispatch.transport import Transport
 from embedbatch.errors import AttemptTimeoutError, RequestError
 from embedbatch.testing import ScriptedServer
@@ -118,7 +119,7 @@ async def post(transport: Transport, text: str) -> bytes | str:
 
 
 def transport_to(base_url: str, **options: object) -> Transport:
-    defaults = {"api_key": None, "timeout": 5.0, "max_connections": 1, "transport": raw.over}
+    defaults = {"credentials": Credentials(), "timeout": 5.0, "max_connections": 1, "transport": raw.over}
     return Transport(base_url, {}, **{**defaults, **options})  # type: ignore[arg-type]
 
 

@@ -224,7 +224,7 @@ def test_words_are_cut_at_500_characters() -> None:
         (ask(500), "HTTP 500: no message."),
         (ask(500, b"Broken!"), "HTTP 500: Broken!"),
         (ask(500, b"broken"), "HTTP 500: broken."),
-        (ask(401, openai()), "HTTP 401: Words. Check api_key=, or OPENAI_API_KEY."),
+        (ask(401, openai()), "HTTP 401: Words. Check api_key=, or the variable that it is taken from."),
         (ask(404, openai()), "HTTP 404: Words. Check the model's name and base_url=."),
         (
             ask(402, openai()),

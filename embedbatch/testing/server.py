@@ -45,8 +45,8 @@ class Received:
 
     @property
     def inputs(self) -> list[Content]:
-        """The inputs, also of a request with a single one."""
-        given = self.body["input"]
+        """The inputs, also of a request with a single one, or one to Nomic."""
+        given = self.body["input"] if "input" in self.body else self.body["texts"]
         is_one = isinstance(given, str) or (given and isinstance(given[0], int))
         return [given] if is_one else given
 

@@ -49,10 +49,12 @@ def from_mapping(mapping: Mapping[str, Any]) -> Endpoint:
     """
     An endpoint from what :func:`as_mapping` gives, such as the content of a JSON file.
 
-    Raises :class:`ConfigurationError` for unknown names and wrong types, also for a key: those do not belong in files.
+    *notes* in it are passed over. Raises :class:`ConfigurationError` for unknown names and wrong types, and for a key:
+    those do not belong in files.
     """
     if not isinstance(mapping, Mapping):
         raise ConfigurationError(f"endpoint: expected an object with the fields of an Endpoint, got {mapping!r}")
+    mapping = {name: value for name, value in mapping.items() if name != "notes"}
     unknown = sorted(set(mapping) - set(_FIELDS))
     if unknown:
         raise ConfigurationError(f"endpoint: expected fields of Endpoint other than api_key, got {', '.join(unknown)}")

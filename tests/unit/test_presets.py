@@ -247,6 +247,13 @@ def test_an_endpoint_goes_through_a_file(name: str, tmp_path: Path) -> None:
     assert as_mapping(UNKNOWN).keys() == {"name", "source"}
 
 
+def test_notes_are_for_readers() -> None:
+    """What is found out beside the fields may stand in the file too."""
+    assert from_mapping({"name": "x", "max_inputs": 5, "notes": {"base64": "honoured"}}) == Endpoint(
+        name="x", max_inputs=5
+    )
+
+
 def test_a_key_is_never_written() -> None:
     """The mapping of an endpoint with a key has none, and one with a key is not read."""
     assert KEY not in str(as_mapping(Endpoint(name="x", api_key=KEY)))

@@ -1,0 +1,70 @@
+"""The page about servers has the presets as they are."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from embedbatch.endpoints import PRESETS, Endpoint
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "servers.md"
+
+
+@pytest.fixture
+def script() -> ModuleType:
+    """The script that writes the page."""
+    spec = importlib.util.spec_from_file_location("servers", ROOT / "scripts" / "servers.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_are_those_of_the_presets(script: Any) -> None:
+    """
+    The page is what scripts/servers.py makes of the presets and of what was measured: run it after a change.
+    """
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert script.with_tables(page, script.measured()) == page
+
+
+def test_every_preset_has_its_row_and_its_source(script: Any) -> None:
+    """
+    None is left out.
+    """
+    page = PAGE.read_text(encoding="utf-8")
+
+    for name, preset in PRESETS.items():
+        assert f"| `{name}` | " in page
+        assert preset.source in page
+
+
+def test_every_field_of_an_endpoint_is_explained() -> None:
+    """
+    The table of fields names each of them, but for the one that says where it is all known from.
+    """
+    page = PAGE.read_text(encoding="utf-8")
+
+    assert [name for name in Endpoint.__dataclass_fields__ if f"`{name}`" not in page] == ["source"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "row"),
+    [
+        ({"x": {"base64": "honoured", "max_inputs": 2048}}, "| x | base64: honoured; max inputs: 2,048 |"),
+        ({"x": {"usage": {"is": "in characters", "seen": True}}}, "| x | usage: is: in characters, seen: yes |"),
+        ({"x": "a | b\nc"}, "| x | a / b c |"),
+        ({"x": {"norm": 5.7, "none": None, "sizes": [1, 2]}}, "| x | norm: 5.7; none: unknown; sizes: 1, 2 |"),
+    ],
+)
+def test_what_was_measured_has_its_row(script: Any, facts: Any, row: str) -> None:
+    """
+    Whatever is recorded of a server stands in one row, and breaks no table.
+    """
+    assert row in script.with_tables(PAGE.read_text(encoding="utf-8"), facts).splitlines()

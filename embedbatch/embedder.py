@@ -175,7 +175,7 @@ class Embedder:
     def recall(self, lessons: Mapping[str, Mapping[str, object]]) -> None:
         """Begin with the *lessons* of an earlier embedder, where they are about the same model and address."""
         for route in self._router.routes:
-            route.recall(lessons.get(route.key, {}))
+            route.recall(lessons.get(route.key))
 
     async def embed(
         self,

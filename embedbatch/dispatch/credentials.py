@@ -6,12 +6,14 @@ import inspect
 import re
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import anyio.to_thread
 
 from ..endpoints import ApiKey
 from ..errors import AuthenticationError, ConfigurationError
+from ..settings import DEFAULT_TIMEOUT
 
 SHORTEST_SECRET = 8  # characters; a placeholder for a key is a word, which messages may have
 _EARLIER = 4  # keys that errors may still echo
@@ -98,11 +100,11 @@ async def _ask(source: Callable[[], object]) -> str:
     is_async = inspect.iscoroutinefunction(source) or inspect.iscoroutinefunction(type(source).__call__)
     try:
         # In a tuple: a thread may give back what is to be awaited here, and trio takes that for a mistake.
-        (key,) = (
-            (source(),) if is_async else await anyio.to_thread.run_sync(lambda: (source(),), abandon_on_cancel=True)
-        )
+        in_tuple = partial(anyio.to_thread.run_sync, lambda: (source(),), abandon_on_cancel=True)
+        (key,) = (source(),) if is_async else await in_tuple()
         if inspect.isawaitable(key):
-            key = await key
+            with anyio.fail_after(DEFAULT_TIMEOUT):
+                key = await key
     except Exception as error:
         raise AuthenticationError(f"api_key: the callable raised {type(error).__name__}") from error
     if not isinstance(key, str) or not key or not HEADER_VALUE.fullmatch(key):

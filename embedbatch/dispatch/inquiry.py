@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from ..errors import RequestRefusedError
 from ..events import BatchSplit, CapLearned, FormLearned, Observe
 from ..values import Batch
 from ..wire.fault import Fault
@@ -106,7 +107,8 @@ class Inquiry:
                     refusal.is_explained = True  # by that, and not by its size
 
     def _refuse_one(self, piece: Piece, fault: Fault, route: Route, work: Work, *, more: bool) -> None:
-        if not is_about_one_input(str(fault.error)) and self.put_otherwise(piece, route, work):
+        about_form = fault.error.status != 413 and not is_about_one_input(str(fault.error))
+        if about_form and isinstance(fault.error, RequestRefusedError) and self.put_otherwise(piece, route, work):
             return
         spoiled(piece)
         work.fail(piece, fault)

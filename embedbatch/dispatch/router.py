@@ -91,10 +91,11 @@ class Route:
         """What was learned by being refused, as JSON can carry it."""
         return {**self.lessons.learned(), **self.forms.learned()}
 
-    def recall(self, learned: Mapping[str, object]) -> None:
+    def recall(self, learned: object) -> None:
         """Begin with what :meth:`learned` has told before."""
-        self.lessons.recall(learned)
-        self.forms.recall(learned)
+        if isinstance(learned, Mapping):  # a journal may be damaged
+            self.lessons.recall(learned)
+            self.forms.recall(learned)
 
     def capacity(self) -> Capacity:
         """What it grants at this moment."""

@@ -35,7 +35,7 @@ from ..errors import (
     ServerError,
 )
 from .quota import Overrun, read_overrun
-from .refusal import Field, is_overload, is_size_in_disguise, read_field
+from .refusal import Field, is_form_in_disguise, is_overload, is_size_in_disguise, read_field
 
 
 class Action(enum.Enum):
@@ -150,7 +150,7 @@ def judge(
     meaning = _meaning(status, words, meanings)
     action, kind = _verdict_of(meaning, proven) if meaning else _classify(status, words, proven)
     field = read_field(words.message, words.param)
-    if field == "encoding_format" and action is Action.WAIT and kind in (ServerError, MalformedReplyError):
+    if kind in (ServerError, MalformedReplyError) and action is Action.WAIT and is_form_in_disguise(words.message):
         action, kind = Action.SPLIT, RequestRefusedError  # gateways turn an upstream's 400 into a 500, or a 200
     overrun = read_overrun(words.message) if kind is RateLimitedError else None
     if overrun is not None and overrun.requested is not None and overrun.requested > overrun.limit:

@@ -142,8 +142,12 @@ _FIELDS: dict[str, Field] = {
     "output_dimension": "dimensions",
     "dimensionality": "dimensions",
 }
+_ENCODING = r"(?:encoding_?format|embedding_type|\bbase64\b)"
+_NO_ENCODING = _patterns(
+    rf"{_ENCODING}[^.]{{0,60}}{_NO}", rf"{_NO}[^.]{{0,60}}{_ENCODING}", rf"{_EXTRA}[^.]{{0,60}}{_ENCODING}"
+)
 _FIELD_WORDS: tuple[tuple[Field, re.Pattern[str]], ...] = (
-    ("encoding_format", _patterns(r"encoding_?format", r"embedding_type", r"\bbase64\b")),
+    ("encoding_format", _patterns(_ENCODING)),
     (
         "dimensions",
         _patterns(
@@ -211,6 +215,11 @@ def read_field(message: str, param: str | None) -> Field | None:
     if named is not None:
         return named
     return next((field for field, words in _FIELD_WORDS if words.search(message)), None)
+
+
+def is_form_in_disguise(message: str) -> bool:
+    """True for words that say, at whatever status, that an encoding is not to be had: that is no fault that passes."""
+    return _NO_ENCODING.search(message) is not None
 
 
 def is_about_one_input(message: str) -> bool:

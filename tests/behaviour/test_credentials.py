@@ -265,6 +265,13 @@ async def test_a_callable_that_fails_stops_the_run_with_its_error(make_embedder:
     assert isinstance(caught.value.__cause__.__cause__, OSError)
 
 
+async def test_a_callable_that_never_answers_stops_the_run(make_embedder: MakeEmbedder) -> None:
+    """An async one is waited for as long as for a reply."""
+    async with make_embedder(api_key=lambda: anyio.sleep(10_000)) as embedder:
+        with pytest.raises(RunStoppedError, match="the callable raised TimeoutError"):
+            await embedder.embed(["a"])
+
+
 async def test_a_callable_that_fails_later_is_asked_again(make_embedder: MakeEmbedder) -> None:
     """In the middle of a run the token service is away once: the request waits like after any fault, and goes on."""
     asked = []

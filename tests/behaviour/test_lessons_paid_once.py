@@ -122,6 +122,8 @@ async def test_lessons_go_from_one_embedder_to_the_next(make_embedder: MakeEmbed
         {"encoding_format": "hex", "dimensions": "no", "token_arrays": 0, "max_inputs": "many", "max_bytes": -1},
         {"max_inputs": True, "max_tokens": None, "max_bytes": 0, "something": {"else": []}},
         {"encoding_format": []},
+        ["max_inputs", 5],
+        None,
     ],
 )
 async def test_lessons_that_make_no_sense_are_passed_over(garbage: Any, make_embedder: MakeEmbedder) -> None:

@@ -124,6 +124,10 @@ ALWAYS = [
     (200, openai(None, "rate_limit_error"), WAIT, RateLimitedError, RATE),
     (200, openai(502), WAIT, ServerError, FAILURE),
     (200, openai(503), WAIT, ServerError, OVERLOAD),
+    # an encoding that is refused, whatever the status; and what only mentions one
+    (500, openai(message="base64 is not supported by this backend"), SPLIT, RequestRefusedError, NONE),
+    (200, openai(message="Unsupported parameter: encoding_format"), SPLIT, RequestRefusedError, NONE),
+    (500, openai(message="cannot embed 'how base64 works': out of memory"), WAIT, ServerError, FAILURE),
     (200, openai(529), WAIT, ServerError, OVERLOAD),
     (200, openai(429, message="The engine is overloaded."), WAIT, RateLimitedError, OVERLOAD),
     (200, openai(400), SPLIT, RequestRefusedError, NONE),

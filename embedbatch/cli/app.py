@@ -258,3 +258,23 @@ def bench(
             plot=plot,
             json_file=json,
         )
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 is any that is free; it is printed.", min=0, max=65_535)] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="EMBEDBATCH_API_KEY", help="What requests must carry. Other users see a command's flags."),
+    ] = None,
+) -> None:
+    """
+    Serve the embedded model as OpenAI serves its own: POST /v1/embeddings with "model": "local".
+
+    Ctrl-C, or SIGTERM, stops it when what it has begun is answered.
+    """
+    with outcome():
+        from .serving import serve as answer_requests
+
+        answer_requests(host, port, api_key)

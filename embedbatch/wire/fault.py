@@ -32,7 +32,7 @@ from ..errors import (
     ServerError,
 )
 from .quota import Overrun, read_overrun
-from .refusal import is_overload, is_size_in_disguise
+from .refusal import is_invalid_in_disguise, is_overload, is_size_in_disguise
 
 
 class Action(enum.Enum):
@@ -164,7 +164,7 @@ def _classify(status: int, words: ServerMessage, proven: bool) -> _Verdict:
         return Action.WAIT, RateLimitedError
     if status == 408:
         return Action.WAIT, AttemptTimeoutError
-    if is_size_in_disguise(status, words.message):
+    if is_size_in_disguise(status, words.message) or is_invalid_in_disguise(status, words.message):
         return Action.SPLIT, RequestRefusedError
     if status in _RETRIED or status >= 500:
         return Action.WAIT, ServerError

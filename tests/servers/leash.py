@@ -1,0 +1,39 @@
+"""
+Run a command, and end it with all of its children when this program's standard input ends or its time is up:
+
+    python leash.py SECONDS COMMAND …
+
+Whoever starts it holds the other end of that pipe, which the system closes however they end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+PATIENCE = 10.0  # seconds between asking and killing
+
+
+def main() -> int:
+    """The status of the command, or of what ended it."""
+    until = time.monotonic() + float(sys.argv[1])
+    command = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, start_new_session=True)
+    let_go = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.buffer.read(), let_go.set()), daemon=True).start()
+    while command.poll() is None and not let_go.wait(0.1) and time.monotonic() < until:
+        pass
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(command.pid, sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.wait(PATIENCE)
+    return command.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

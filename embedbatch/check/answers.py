@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import RequestError
 from ..values import Vector
@@ -130,8 +131,13 @@ def are_same(one: Vector | None, other: Vector | None) -> bool:
     """True if both are there and differ by no more than what servers add from call to call."""
     if one is None or other is None or one.shape != other.shape:
         return False
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.linalg.norm(one - other) <= SAME * np.linalg.norm(one))
+    with np.errstate(invalid="ignore"):
+        return length(one.astype(np.float64) - other) <= SAME * length(one)
+
+
+def length(vector: npt.NDArray[np.floating[Any]]) -> float:
+    """The length of *vector*, also where its square is more than a float32 can hold."""
+    return float(np.linalg.norm(vector.astype(np.float64)))
 
 
 def _shape(found: Any, text: bytes) -> str:

@@ -120,7 +120,7 @@ class Check:
                 yield probe
 
     async def _search_batch(self) -> None:
-        if self.answers["float"].is_good:
+        if self.answers["order"].is_good:
             self._search.accepted = min(self.max_inputs, len(probes.TEXTS))
         tried = 0
         while (size := self._search.next) is not None and tried < BatchSearch.most_requests(self.max_inputs):

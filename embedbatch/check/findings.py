@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
-
 from ..endpoints import Endpoint
 from ..values import Vector
 from ..wire.quota import read_number
-from .answers import Answer, are_same
+from .answers import Answer, are_same, length
 from .probes import TEXTS, long_text
 
 _UNIT = 1e-3  # of length 1 may a vector miss that is scaled to it
@@ -57,7 +55,9 @@ class Known:
 def find(answers: Mapping[str, Answer], known: Known) -> list[Finding]:
     """All that *answers* say, by the names of their probes; what was not asked is left out."""
     closed = {name: answer for name, answer in answers.items() if not answer.is_open}
-    found = []
+    found: list[Finding] = []
+    if "plain" not in closed:
+        return found
     for name, topic, rule, asked in _RULES:
         said = rule(closed, known)
         if said is None and asked in answers and answers[asked].is_open:
@@ -78,8 +78,8 @@ def _vectors(answers: Mapping[str, Answer], known: Known) -> _Said:
 
 
 def _norm(answers: Mapping[str, Answer], known: Known) -> _Said:
-    vectors = [item.vector for answer in (answers["plain"], answers.get("float")) if answer for item in answer.items]
-    norms = [float(np.linalg.norm(vector)) for vector in vectors if vector is not None]
+    vectors = [item.vector for answer in (answers["plain"], answers.get("order")) if answer for item in answer.items]
+    norms = [length(vector) for vector in vectors if vector is not None]
     if not norms:
         return None
     low, high = min(norms), max(norms)
@@ -89,7 +89,7 @@ def _norm(answers: Mapping[str, Answer], known: Known) -> _Said:
 
 
 def _order(answers: Mapping[str, Answer], known: Known) -> _Said:
-    answer = answers.get("float")
+    answer = answers.get("order")
     singles = [answers["plain"].vector, answers["string"].vector if "string" in answers else None]
     if answer is None:
         return None
@@ -177,7 +177,7 @@ def _dimensions(answers: Mapping[str, Answer], known: Known) -> _Said:
     asked = answer.probe.fields["dimensions"]
     if len(vector) != asked:
         return "ignored", f"ignored: {len(vector):,} numbers come, {asked:,} were asked for"
-    norm = float(np.linalg.norm(vector))
+    norm = length(vector)
     if abs(norm - 1) <= _UNIT:
         return "scaled", f"honoured: {asked:,} numbers of length 1"
     cut = " (the first of the whole vector)" if are_same(plain[:asked], vector) else ""
@@ -219,7 +219,7 @@ def _long(answers: Mapping[str, Answer], known: Known) -> _Said:
 
 
 def _usage(answers: Mapping[str, Answer], known: Known) -> _Said:
-    answer = answers.get("float")
+    answer = answers.get("order")
     if answer is None or not answer.is_good:
         return None
     if not answer.usage:
@@ -275,7 +275,7 @@ def _errors(answers: Mapping[str, Answer]) -> Iterator[Finding]:
 _RULES: tuple[tuple[str, str, Callable[[Mapping[str, Answer], Known], _Said], str], ...] = (
     ("dimensions", "vectors", _vectors, "plain"),
     ("norm", "length of vectors", _norm, "plain"),
-    ("order", "order", _order, "float"),
+    ("order", "order", _order, "order"),
     ("text", "a text, not in a list", _accepted("string"), "string"),
     ("token_arrays", "token arrays", _token_arrays, "token_arrays"),
     ("float", "encoding_format: float", _float, "float"),
@@ -287,7 +287,7 @@ _RULES: tuple[tuple[str, str, Callable[[Mapping[str, Answer], Known], _Said], st
     ("empty", "an empty text", _accepted("empty"), "empty"),
     ("blank", "a blank text", _accepted("blank"), "blank"),
     ("empty_beside", "an empty text beside another", _accepted("empty_beside"), "empty_beside"),
-    ("usage", "usage", _usage, "float"),
+    ("usage", "usage", _usage, "order"),
     ("rate_headers", "headers about rates", _rate_headers, "plain"),
     ("model", "an unknown model", _model, "wrong_model"),
     ("key", "a wrong key", _key, "wrong_key"),

@@ -62,7 +62,8 @@ def plain() -> Probe:
 def first_round(max_input_tokens: int) -> Iterator[Probe]:
     """Those that depend on nothing that is found."""
     yield Probe("string", TEXTS[1])
-    yield Probe("float", list(TEXTS), {"encoding_format": "float"})
+    yield Probe("order", list(TEXTS))
+    yield Probe("float", [TEXTS[0]], {"encoding_format": "float"})
     yield Probe("base64", [TEXTS[0]], {"encoding_format": "base64"})
     yield Probe("token_arrays", _IDS)
     yield Probe("one_token_array", _IDS[0])

@@ -26,6 +26,11 @@ HERE = Path(__file__).parent
 OFFLINE = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "LITELLM_TELEMETRY": "False"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--record FILE``: write what ``embedbatch check`` finds at the servers into a file."""
+    parser.addoption("--record", metavar="FILE", help="write what was measured at the servers into FILE")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test here needs a server."""
     for item in items:

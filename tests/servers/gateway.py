@@ -9,14 +9,14 @@ Calcium-Ion/new-api ef8ae4d (middleware/model-rate-limit.go). Users, tokens and 
 conditions holds is told by the model's name.
 
     NAME                  as the upstream has it
-    NAME/busy             the upstream channel is at its limit, every other time
-    NAME/wrapped          the upstream sends an error with status 200, every other time
+    NAME/busy             the upstream channel is at its limit, every fourth time
+    NAME/wrapped          the upstream sends an error with status 200, every fourth time
     NAME/ali              a channel that is not OpenAI's: of the input only texts are kept, in order
     NAME/no-channel       no channel has the model
     NAME/no-quota         the user has no quota left
-    NAME/broken           the upstream's edge answers with a page of HTML, every other time
-    NAME/limited          the gateway's own limit by address is reached, every other time
-    NAME/two-objects      new-api's limit on a user's requests is reached, and it does not stop there, every other time
+    NAME/broken           the upstream's edge answers with a page of HTML, every fourth time
+    NAME/limited          the gateway's own limit by address is reached, every fourth time
+    NAME/two-objects      new-api's limit on a user's requests is reached, and it does not stop there, every fourth time
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Gateway:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return _abort(400, str(error), request_id)
         self._seen[asked["model"]] += 1
-        now = self._seen[asked["model"]] % 2 == 1
+        now = self._seen[asked["model"]] % 4 == 2
         if condition == "no-channel":  # middleware/distributor.go
             return _abort(503, f"当前分组 default 下对于模型 {asked['model']} 无可用渠道", request_id)
         if condition == "no-quota":  # relay/controller/helper.go, through openai.ErrorWrapper
@@ -111,7 +111,9 @@ class Gateway:
             kept["input"] = [item for item in kept["input"] if isinstance(item, str)]
         headers = {"authorization": f"Bearer {self._key}"}
         try:
-            response = await self._client.post(f"{self._upstream}/embeddings", json={"model": name, **kept}, headers=headers)
+            response = await self._client.post(
+                f"{self._upstream}/embeddings", json={"model": name, **kept}, headers=headers
+            )
         except httpx.TransportError:
             return _json(500, {"error": _wrap("请求上游地址失败", "do_request_failed")})
         return Reply(response.status_code, response.content, dict(response.headers))

@@ -1,5 +1,5 @@
 """
-Run a command, and end it with all of its children when this program's standard input ends or its time is up:
+Run a command, and end it with all of its children when standard input ends, a signal comes, or its time is up:
 
     python leash.py SECONDS COMMAND …
 
@@ -22,8 +22,10 @@ PATIENCE = 10.0  # seconds between asking and killing
 def main() -> int:
     """The status of the command, or of what ended it."""
     until = time.monotonic() + float(sys.argv[1])
-    command = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, start_new_session=True)
     let_go = threading.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for all that the terminal or CI has started
+        signal.signal(sign, lambda *_: let_go.set())
+    command = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, start_new_session=True)
     threading.Thread(target=lambda: (sys.stdin.buffer.read(), let_go.set()), daemon=True).start()
     while command.poll() is None and not let_go.wait(0.1) and time.monotonic() < until:
         pass

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class RealServer:
     about: str
     base_url: str
     model: str
-    bad_input: Any
+    bad_input: Any = field(repr=False)
     texts: int = 2_000
 
     def post(self, **body: Any) -> httpx.Response:

@@ -64,7 +64,7 @@ async def one_at_a_time(server: RealServer, texts: list[str]) -> list[list[float
             response = await client.post(f"{server.base_url}/embeddings", json=body, headers=headers, timeout=60)
             vectors[position] = response.json()["data"][0]["embedding"]
 
-    async with httpx.AsyncClient() as client, anyio.create_task_group() as tasks:
+    async with httpx.AsyncClient(trust_env=False) as client, anyio.create_task_group() as tasks:
         for _ in range(8):
             tasks.start_soon(ask, client)
     return vectors

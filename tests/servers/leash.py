@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-PATIENCE = 10.0  # seconds between asking and killing
+PATIENCE = 3.0  # seconds between asking and killing
 
 
 def main() -> int:

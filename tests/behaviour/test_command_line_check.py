@@ -130,10 +130,12 @@ def test_what_is_much_is_asked_about(tokens: int, price: Price | None, much: boo
 def test_ctrl_c_shows_what_was_found_so_far(server: ScriptedServer, endpoint: list[str]) -> None:
     """Status 130, and the rows of the questions that were answered."""
     server.reply_when(lambda it: Scripted(after=3_600) if it.number > 5 else None)
-    before = f"import os; os.environ['OPENAI_API_KEY'] = {KEY!r}"
+    listens = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    before = f"{listens}; os.environ['OPENAI_API_KEY'] = {KEY!r}"
     with start(*endpoint, before=before, stdout=subprocess.PIPE) as process:
-        while len(server.received) < 6:
-            time.sleep(0.05)
+        deadline = time.monotonic() + 30
+        while len(server.received) < 6 and time.monotonic() < deadline:
+            time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=20)
 

@@ -75,6 +75,7 @@ def litellm(folder: Path, infinity: RealServer) -> Iterator[RealServer]:
         base_url=f"http://127.0.0.1:{port}/v1",
         model="bert",
         bad_input=infinity.bad_input,
+        origin=infinity,
     )
     with started(command, server, folder / "litellm.log", OFFLINE | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}):
         yield server
@@ -122,6 +123,7 @@ def gateway(folder: Path, served: RealServer) -> Iterator[RealServer]:
         base_url=f"http://127.0.0.1:{port}/v1",
         model="local",
         bad_input=served.bad_input,
+        origin=served,
     )
     command = [sys.executable, HERE / "gateway.py", "--port", str(port), "--upstream", served.base_url]
     with started(command, server, folder / "gateway.log", {"EMBEDBATCH_API_KEY": KEY, "PYTHONPATH": str(ROOT)}):

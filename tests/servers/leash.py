@@ -26,7 +26,7 @@ def main() -> int:
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # meant for all that the terminal or CI has started
         signal.signal(sign, lambda *_: let_go.set())
     command = subprocess.Popen(sys.argv[2:], stdin=subprocess.DEVNULL, start_new_session=True)
-    threading.Thread(target=lambda: (sys.stdin.buffer.read(), let_go.set()), daemon=True).start()
+    threading.Thread(target=_read_to_the_end, args=(let_go,), daemon=True).start()
     while command.poll() is None and not let_go.wait(0.1) and time.monotonic() < until:
         pass
     for sign in (signal.SIGTERM, signal.SIGKILL):
@@ -35,6 +35,12 @@ def main() -> int:
         with contextlib.suppress(subprocess.TimeoutExpired):
             command.wait(PATIENCE)
     return command.wait()
+
+
+def _read_to_the_end(let_go: threading.Event) -> None:
+    while os.read(0, 4_096):  # without sys.stdin, whose lock a thread must not hold at the end of the interpreter
+        pass
+    let_go.set()
 
 
 if __name__ == "__main__":

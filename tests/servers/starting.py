@@ -29,7 +29,7 @@ class RealServer:
     A server that answers at *base_url*.
 
     *about* says what it is, with versions. *bad_input* makes a request body that it refuses; *texts* is how many it
-    can be asked to embed in a test.
+    can be asked to embed in a test. A gateway has its vectors from *origin*.
     """
 
     name: str
@@ -38,6 +38,7 @@ class RealServer:
     model: str
     bad_input: Any = field(repr=False)
     texts: int = 2_000
+    origin: RealServer | None = field(default=None, repr=False)
 
     def post(self, **body: Any) -> httpx.Response:
         """One request, without any library between."""

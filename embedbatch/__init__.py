@@ -14,6 +14,7 @@ The flow, and where it lives:
     assemble               replies → results, in the original order
     jobs                   a corpus in files, vectors out to files
     sweep                  which batch size and how many in flight serve an endpoint best
+    check                  what an endpoint accepts, by asking it
     local                  the embedded model
 """
 

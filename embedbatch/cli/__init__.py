@@ -5,6 +5,8 @@ The command line: flags → the public API, progress, reports.
     embedbatch search DEST "query"    the nearest documents
     embedbatch demo                   a real corpus, embedded and searched
     embedbatch bench                  the batch size and the requests in flight that serve an endpoint best
+    embedbatch check                  what an endpoint accepts
+    embedbatch serve                  the embedded model on a port
 """
 
 from __future__ import annotations

@@ -297,3 +297,42 @@ def bench(
             plot=plot,
             json_file=json,
         )
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 is any that is free; it is printed.", min=0, max=65_535)] = 8000,
+    api_key: Annotated[
+        str | None,
+        typer.Option(envvar="EMBEDBATCH_API_KEY", help="What requests must carry. Other users see a command's flags."),
+    ] = None,
+) -> None:
+    """
+    Serve the embedded model as OpenAI serves its own: POST /v1/embeddings with "model": "local".
+
+    Ctrl-C, or SIGTERM, stops it when what it has begun is answered.
+    """
+    with outcome():
+        from .serving import serve as answer_requests
+
+        answer_requests(host, port, api_key)
+
+
+@app.command()
+def check(
+    model: Model = "text-embedding-3-small",
+    base_url: BaseUrl = None,
+    max_batch: Annotated[int, typer.Option(help="Inputs in a request, to try.", min=1, max=2_048)] = 256,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a preset to a file.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, whatever it costs.")] = False,
+) -> None:
+    """
+    Ask an endpoint what it accepts: encodings, token arrays, dimensions, sizes, what it does with bad input.
+
+    The key is taken from OPENAI_API_KEY. Before it sends anything it says how much that is at most.
+    """
+    with outcome():
+        from .checking import check as ask
+
+        ask(model, options={"base_url": base_url}, max_batch=max_batch, json_file=json, yes=yes)

@@ -1,4 +1,4 @@
-"""The embedded model as an ASGI app: ``POST /v1/embeddings`` and errors as OpenAI sends them."""
+"""The embedded model as an ASGI app: ``POST /v1/embeddings``, ``GET /v1/models``, and errors as OpenAI sends them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from .model import VOCABULARY_SIZE, LocalModel, LocalTokenizer, TokenIds, load, 
 
 MODEL = "local"
 PATH = "/v1/embeddings"
+MODELS_PATH = "/v1/models"
 MAX_INPUTS = 2_048
 MAX_BODY_BYTES = 8_000_000
 
@@ -60,11 +61,17 @@ class LocalApp:
             body = await _read_body(receive)
             if body is None:
                 return
-            status, reply = 200, await anyio.to_thread.run_sync(answer, body, limiter=self._limiter())
+            if scope["path"] == PATH:
+                status, reply = 200, await anyio.to_thread.run_sync(answer, body, limiter=self._limiter())
+            else:
+                status, reply = 200, describe(scope["path"])
         except Refusal as refusal:
             status, reply = refusal.status, refusal.body()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(reply))]
-        headers += _HEADERS.get(status, [])
+        if status == 401:  # RFC 9110 demands these
+            headers.append((b"www-authenticate", b"Bearer"))
+        elif status == 405:
+            headers.append((b"allow", method_for(scope["path"]).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": reply})
 
@@ -122,10 +129,6 @@ class Refusal(Exception):
         return msgspec.json.encode({"error": error})
 
 
-# RFC 9110 demands them of these statuses.
-_HEADERS = {401: [(b"www-authenticate", b"Bearer")], 405: [(b"allow", b"POST")]}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """
@@ -157,10 +160,11 @@ _TokenArrays = Annotated[list[_TokenArray], Meta(max_length=MAX_INPUTS)]
 
 def check_head(scope: _Message, authorization: bytes | None) -> None:
     """Raise ``Refusal`` for another path, another method, or a header that is not the demanded *authorization*."""
-    if scope["path"] != PATH:
-        raise Refusal(404, f"Invalid URL ({scope['method']} {scope['path']}): expected {PATH}.")
-    if scope["method"] != "POST":
-        raise Refusal(405, f"Not allowed to {scope['method']} on {PATH}: expected POST.")
+    path, method = scope["path"], scope["method"]
+    if path not in (PATH, MODELS_PATH) and not path.startswith(f"{MODELS_PATH}/"):
+        raise Refusal(404, f"Invalid URL ({method} {path}): expected {PATH} or {MODELS_PATH}.")
+    if method != method_for(path):
+        raise Refusal(405, f"Not allowed to {method} on {path}: expected {method_for(path)}.")
     if authorization is None:
         return
     given = dict(scope["headers"]).get(b"authorization", b"")
@@ -168,6 +172,20 @@ def check_head(scope: _Message, authorization: bytes | None) -> None:
         raise Refusal(401, "You didn't provide an API key: expected a header Authorization: Bearer YOUR_KEY.")
     if not hmac.compare_digest(given, authorization):
         raise Refusal(401, "Incorrect API key provided.", code="invalid_api_key")
+
+
+def method_for(path: str) -> str:
+    """The one method that a *path* of this app takes."""
+    return "POST" if path == PATH else "GET"
+
+
+def describe(path: str) -> bytes:
+    """The reply about the models, as JSON: all of them, or the one whose name ends *path*. Raises ``Refusal``."""
+    model = {"id": MODEL, "object": "model", "created": 0, "owned_by": "embedbatch"}
+    if path == MODELS_PATH:
+        return msgspec.json.encode({"object": "list", "data": [model]})
+    _check_model(path.removeprefix(f"{MODELS_PATH}/"))
+    return msgspec.json.encode(model)
 
 
 def answer(body: bytes) -> bytes:
@@ -190,9 +208,7 @@ def read_request(body: bytes) -> Request:
         raise Refusal(400, f"Invalid request: {error}.", param=field and field[1]) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refusal(400, f"We could not parse the JSON body of your request: {error}.") from error
-    if wire.model != MODEL:
-        message = f"The model `{wire.model}` does not exist: expected `{MODEL}`."
-        raise Refusal(404, message, param="model", code="model_not_found")
+    _check_model(wire.model)
     texts: list[str] = []
     token_arrays: list[list[int]] = []
     match wire.input:  # The first element tells the form, the others have to agree.
@@ -212,6 +228,12 @@ def read_request(body: bytes) -> Request:
         dimensions=wire.dimensions,
         encoding_format=wire.encoding_format,
     )
+
+
+def _check_model(name: str) -> None:
+    if name != MODEL:
+        message = f"The model `{name}` does not exist: expected `{MODEL}`."
+        raise Refusal(404, message, param="model", code="model_not_found")
 
 
 def _as(kind: type[_T], given: object) -> _T:

@@ -1,7 +1,8 @@
-"""Servers in memory for testing code that embeds, in virtual time if you like: one is scripted, one has limits."""
+"""Servers in memory for testing code that embeds, in virtual time if you like; and a script for real ones."""
 
 from .conditions import Capacity, Latency, Outage
 from .provider import Hosts, ProviderSimulator, RequestRecord
+from .proxy import ScriptedProxy
 from .quota import OtherClient, Quota
 from .server import Received, Scripted, ScriptedServer
 
@@ -16,5 +17,6 @@ __all__ = [
     "Received",
     "RequestRecord",
     "Scripted",
+    "ScriptedProxy",
     "ScriptedServer",
 ]

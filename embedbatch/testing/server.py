@@ -17,6 +17,7 @@ import hashlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import anyio
@@ -72,31 +73,16 @@ Rule: TypeAlias = Callable[[Received], "Scripted | None"]
 Edit: TypeAlias = Callable[[Received, Body], Body]
 
 
-class ScriptedServer(httpx.AsyncBaseTransport):
-    """
-    Answers every request with vectors derived from its inputs, unless it was told otherwise.
+class Script(httpx.AsyncBaseTransport):
+    """What may be told to every server here: which requests get which replies. It remembers what it *received*."""
 
-    *dimensions* is the size of the vectors, *latency* the seconds a reply takes, or a function that tells them
-    for a request. *encodes* is what vectors are sent as: what was asked for, or always one of the two.
-    """
-
-    def __init__(
-        self,
-        *,
-        dimensions: int = 8,
-        latency: float | Callable[[Received], float] = 0.0,
-        encodes: Literal["as asked", "base64", "float"] = "as asked",
-    ) -> None:
-        self.dimensions = dimensions
+    def __init__(self) -> None:
         self.received: list[Received] = []
         self.in_flight = 0
         self.max_in_flight = 0
         self.is_closed = False
-        self._latency = latency
-        self._encodes = encodes
         self._next: deque[Scripted] = deque()
         self._rules: list[Rule] = []
-        self._edits: list[Edit] = []
 
     def reply_next(self, *replies: Scripted) -> None:
         """Give these replies to the next requests, one each, in order of arrival."""
@@ -105,14 +91,6 @@ class ScriptedServer(httpx.AsyncBaseTransport):
     def reply_when(self, rule: Rule) -> None:
         """Ask *rule* about every request; where it returns a reply, that is given. Later rules are asked first."""
         self._rules.insert(0, rule)
-
-    def edit(self, edit: Edit) -> None:
-        """Let *edit* change the body of every good reply before it is sent."""
-        self._edits.append(edit)
-
-    def vector_of(self, content: Content, dimensions: int | None = None) -> Vector:
-        """The vector this server gives for *content*: float32, shape (dimensions,), length 1."""
-        return vector_of(content, dimensions or self.dimensions)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Answer one request."""
@@ -129,34 +107,61 @@ class ScriptedServer(httpx.AsyncBaseTransport):
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
-            return await self._reply(received, request)
+            return await self._reply(received, request, self._choose(received))
         finally:
             self.in_flight -= 1
 
-    async def _reply(self, received: Received, request: httpx.Request) -> httpx.Response:
-        scripted = self._choose(received)
-        latency = self._latency(received) if callable(self._latency) else self._latency
-        await anyio.sleep(latency + scripted.after)
-        if scripted.breaks == "connect":
-            raise httpx.ConnectError("connection refused", request=request)
-        if scripted.breaks == "read":
-            raise httpx.ReadError("connection reset", request=request)
-        body = scripted.body
-        if body is None and scripted.status == 200:
-            body = self._embed(received)
-        encoded = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
-        headers = {"content-type": "application/json", **scripted.headers}
-        stream = _Stream(encoded, request if scripted.breaks == "body" else None)
-        return httpx.Response(scripted.status, headers=headers, stream=stream)
+    async def _reply(self, received: Received, request: httpx.Request, scripted: Scripted | None) -> httpx.Response:
+        raise NotImplementedError
 
-    def _choose(self, received: Received) -> Scripted:
+    def _choose(self, received: Received) -> Scripted | None:
         if self._next:
             return self._next.popleft()
         for rule in self._rules:
             scripted = rule(received)
             if scripted is not None:
                 return scripted
-        return Scripted()
+        return None
+
+    async def aclose(self) -> None:
+        """Note that the client has closed its transport."""
+        self.is_closed = True
+
+
+class ScriptedServer(Script):
+    """
+    Answers every request with vectors derived from its inputs, unless it was told otherwise.
+
+    *dimensions* is the size of the vectors, *latency* the seconds a reply takes, or a function that tells them
+    for a request. *encodes* is what vectors are sent as: what was asked for, or always one of the two.
+    """
+
+    def __init__(
+        self,
+        *,
+        dimensions: int = 8,
+        latency: float | Callable[[Received], float] = 0.0,
+        encodes: Literal["as asked", "base64", "float"] = "as asked",
+    ) -> None:
+        super().__init__()
+        self.dimensions = dimensions
+        self._latency = latency
+        self._encodes = encodes
+        self._edits: list[Edit] = []
+
+    def edit(self, edit: Edit) -> None:
+        """Let *edit* change the body of every good reply before it is sent."""
+        self._edits.append(edit)
+
+    def vector_of(self, content: Content, dimensions: int | None = None) -> Vector:
+        """The vector this server gives for *content*: float32, shape (dimensions,), length 1."""
+        return vector_of(content, dimensions or self.dimensions)
+
+    async def _reply(self, received: Received, request: httpx.Request, scripted: Scripted | None) -> httpx.Response:
+        scripted = scripted or Scripted()
+        latency = self._latency(received) if callable(self._latency) else self._latency
+        embed = partial(self._embed, received) if scripted.body is None and scripted.status == 200 else None
+        return await play(scripted, request, embed, latency=latency)
 
     def _embed(self, received: Received) -> Body:
         asked = received.body.get("encoding_format", "float")
@@ -178,9 +183,21 @@ class ScriptedServer(httpx.AsyncBaseTransport):
             body = edit(received, body)
         return body
 
-    async def aclose(self) -> None:
-        """Note that the client has closed its transport."""
-        self.is_closed = True
+
+async def play(
+    scripted: Scripted, request: httpx.Request, embed: Callable[[], Body] | None = None, *, latency: float = 0.0
+) -> httpx.Response:
+    """Reply to *request* as *scripted* says, *latency* seconds later; *embed* makes the body where it says none."""
+    await anyio.sleep(latency + scripted.after)
+    if scripted.breaks == "connect":
+        raise httpx.ConnectError("connection refused", request=request)
+    if scripted.breaks == "read":
+        raise httpx.ReadError("connection reset", request=request)
+    body = scripted.body if embed is None else embed()
+    encoded = body if isinstance(body, bytes) else b"" if body is None else msgspec.json.encode(body)
+    headers = {"content-type": "application/json", **scripted.headers}
+    stream = Streamed(encoded, request if scripted.breaks == "body" else None)
+    return httpx.Response(scripted.status, headers=headers, stream=stream)
 
 
 def vector_of(content: Content, dimensions: int) -> Vector:
@@ -191,8 +208,10 @@ def vector_of(content: Content, dimensions: int) -> Vector:
     return vector
 
 
-class _Stream(httpx.AsyncByteStream):
-    def __init__(self, body: bytes, breaks: httpx.Request | None) -> None:
+class Streamed(httpx.AsyncByteStream):
+    """A body that is sent in pieces, and in the middle of which the connection *breaks*, if it is to."""
+
+    def __init__(self, body: bytes, breaks: httpx.Request | None = None) -> None:
         self._body = body
         self._breaks = breaks
 

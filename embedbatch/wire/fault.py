@@ -35,7 +35,14 @@ from ..errors import (
     ServerError,
 )
 from .quota import Overrun, read_overrun
-from .refusal import Field, is_form_in_disguise, is_overload, is_size_in_disguise, read_field
+from .refusal import (
+    Field,
+    is_form_in_disguise,
+    is_invalid_in_disguise,
+    is_overload,
+    is_size_in_disguise,
+    read_field,
+)
 
 
 class Action(enum.Enum):
@@ -202,7 +209,7 @@ def _classify(status: int, words: ServerMessage, proven: bool) -> _Verdict:
         return Action.WAIT, RateLimitedError
     if status == 408:
         return Action.WAIT, AttemptTimeoutError
-    if is_size_in_disguise(status, words.message):
+    if is_size_in_disguise(status, words.message) or is_invalid_in_disguise(status, words.message):
         return Action.SPLIT, RequestRefusedError
     if status in _RETRIED or status >= 500:
         return Action.WAIT, ServerError

@@ -112,6 +112,10 @@ _ONE_INPUT = _patterns(
     r"longer than the maximum model length",  # vLLM
     r"input is too long",
 )
+_INVALID = _patterns(
+    r"\bN validation errors?:",  # llama-cpp-python: what FastAPI would answer with 422
+    r"llama_decode returned -1",  # llama.cpp's words for a batch that is not valid, in llama-cpp-python
+)
 _RATE = _patterns(
     r"rate.?limit",
     r"\bper (?:second|sec|minute|min|hour|day)\b",
@@ -236,6 +240,11 @@ def is_size_in_disguise(status: int, message: str) -> bool:
     if not 500 <= status < 600:
         return False
     return bool(_ONE_INPUT.search(message)) or bool(read_cap(status, message, None, None, inputs=_ANY, size=_ANY))
+
+
+def is_invalid_in_disguise(status: int, message: str) -> bool:
+    """True for a 5xx that says the request is not valid, or one input of it: it never will be."""
+    return 500 <= status < 600 and _INVALID.search(message) is not None
 
 
 def is_overload(status: int, message: str, type: str | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 TEXTS = ["compress data", "parse text", "send an email", "match a pattern"]
 
 
-def call(*arguments: str | Path) -> Result:
-    """The command line in this process."""
-    return CliRunner().invoke(app, list(map(str, arguments)))
+def call(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Result:
+    """The command line in this process, with *env* added to its environment."""
+    return CliRunner().invoke(app, list(map(str, arguments)), env=env)
 
 
 def start(*arguments: str | Path, before: str = "", **options: Any) -> subprocess.Popen[str]:

@@ -249,6 +249,17 @@ async def test_another_method_is_not_allowed(client: httpx.AsyncClient) -> None:
 
 
 @pytest.mark.anyio
+async def test_the_models_are_listed(client: httpx.AsyncClient) -> None:
+    """There is one: it is in the list, and can be asked for by its name; another cannot, and nothing is posted."""
+    model = {"id": "local", "object": "model", "created": 0, "owned_by": "embedbatch"}
+
+    assert (await client.get("/v1/models")).json() == {"object": "list", "data": [model]}
+    assert (await client.get("/v1/models/local")).json() == model
+    assert_refused(await client.get("/v1/models/no"), 404, "`no` does not exist", param="model", code="model_not_found")
+    assert (await client.post("/v1/models", json={})).headers["allow"] == "GET"
+
+
+@pytest.mark.anyio
 async def test_a_key_opens_the_app_that_asks_for_it() -> None:
     """With an api_key, the request that carries it is answered."""
     async with connect(LocalApp(api_key="sesame")) as client:

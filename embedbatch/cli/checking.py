@@ -1,0 +1,102 @@
+"""``embedbatch check``: what an endpoint accepts, as a table and as a preset."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import anyio
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ..check import Check, Cost, Finding, preset
+from ..check.probes import Probe
+from ..embedder import Embedder
+from ..errors import ConfigurationError
+from ..prices import Price, price_of
+from ..version import VERSION
+from .running import check as check_options
+from .searching import printable
+
+_MUCH_MONEY = 0.10  # US dollars
+_MUCH = 1_000_000  # tokens, where the price is not known
+_LONGEST_WORDS = 300  # characters of an answer: some servers echo what they were sent
+
+
+def check(model: str, *, options: Mapping[str, Any], max_batch: int, json_file: Path | None, yes: bool = False) -> None:
+    """Ask, and show what was found. *options* are for ``Embedder``."""
+    check_options(model, options)
+    if json_file is not None and not json_file.parent.is_dir():
+        raise ConfigurationError(f"--json: there is no directory {json_file.parent}")
+    asking = Check(connect=lambda **given: Embedder(model, **{**options, **given}), max_inputs=max_batch)
+    cost = asking.at_most()
+    price = price_of(model, asking.base_url)
+    print(f"{model} at {asking.base_url}")
+    print(f"At most {cost.requests:,} requests and {cost.tokens:,} tokens will be sent{_in_dollars(cost, price)}.")
+    if not yes and is_much(cost, price) and sys.stdin.isatty():
+        typer.confirm("Go on?", abort=True)
+    try:
+        with _progress(asking):
+            findings = anyio.run(asking.run)
+    except KeyboardInterrupt:
+        if asking.answers:
+            show(asking.findings(), Console())
+        raise
+    show(findings, Console())
+    print(f"{asking.requests:,} requests were sent.")
+    if json_file is not None:
+        name = urlsplit(asking.base_url).hostname or "endpoint"
+        found = preset(findings, asking.answers, name=name, base_url=asking.base_url)
+        about = {"by": f"embedbatch {VERSION}", "on": datetime.now(UTC).date().isoformat(), "model": model}
+        found["notes"] = {"checked": about, **found["notes"]}
+        json_file.write_text(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        print(f"The preset is in {json_file}")
+
+
+def show(findings: Sequence[Finding], console: Console) -> None:
+    """A row for each finding."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        table.add_row(Text(finding.topic), Text(_shorten(finding.words)))
+    console.print(table)
+
+
+@contextmanager
+def _progress(asking: Check) -> Iterator[None]:
+    """What is asked at the moment, on stderr where that is a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status("opening a connection") as status:
+
+        def tell(probe: Probe) -> None:
+            status.update(f"{asking.requests + 1}: {probe.name.replace('_', ' ')}")
+
+        asking.on_probe = tell
+        yield
+
+
+def _in_dollars(cost: Cost, price: Price | None) -> str:
+    return "" if price is None else f", which cost at most ${price.cost(cost.tokens):.4f}"
+
+
+def is_much(cost: Cost, price: Price | None) -> bool:
+    """True if a person at a terminal should be asked."""
+    return cost.tokens > _MUCH if price is None else price.cost(cost.tokens) > _MUCH_MONEY
+
+
+def _shorten(words: str) -> str:
+    line = printable(" ".join(words.split()))
+    return line if len(line) <= _LONGEST_WORDS else line[: _LONGEST_WORDS - 1] + "…"

@@ -35,8 +35,9 @@ class Probe:
     @property
     def count(self) -> int:
         """How many vectors there are to be."""
-        one = isinstance(self.inputs, str) or not self.inputs or isinstance(self.inputs[0], int)
-        return 1 if one or self.inputs is None else len(self.inputs)
+        if not self.inputs or isinstance(self.inputs, str) or isinstance(self.inputs[0], int):
+            return 1
+        return len(self.inputs)
 
     def body(self, fields: dict[str, Any]) -> dict[str, Any]:
         """All of the body, given the *fields* that are in every request."""

@@ -59,7 +59,9 @@ def python_of(name: str) -> Path:
     """The Python of the environment *name*; the test is skipped where that is not set up."""
     python = ENVIRONMENTS / name / "bin" / "python"
     if not python.exists():
-        pytest.skip(f"not run: {name} is not set up (./scripts/test-servers does it)")
+        pytest.skip(
+            f"not run: {name} is not set up by ./scripts/test-servers; it asks for EMBEDBATCH_LLAMA=1 for llama"
+        )
     return python
 
 

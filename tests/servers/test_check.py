@@ -76,6 +76,14 @@ def record(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
         file.write_text(written + "\n", encoding="utf-8")
 
 
+def describe(real: RealServer, given: dict[str, Any]) -> dict[str, Any]:
+    """What is recorded of the preset that is *given*: nothing that is only of this run."""
+    fields = {name: value for name, value in given.items() if name not in ("base_url", "notes")}
+    found = {name: {**note, "words": note["words"][:LONGEST_WORDS]} for name, note in given["notes"].items()}
+    today = datetime.now(UTC).date().isoformat()
+    return {"server": real.about, "measured": today, "preset": fields, "found": found}
+
+
 async def test_what_is_found_is_what_is_known(real: RealServer, record: dict[str, Any]) -> None:
     """Each server is as it was; where one has changed with its version, this table and the recorded data change."""
 
@@ -86,12 +94,9 @@ async def test_what_is_found_is_what_is_known(real: RealServer, record: dict[str
     findings = await check.run()
 
     assert check.requests <= check.at_most().requests
-    given = preset(findings, check.answers, name=real.name, base_url="")
-    notes = given.pop("notes")
-    for note in notes.values():
-        note["words"] = note["words"][:LONGEST_WORDS]
-    today = datetime.now(UTC).date().isoformat()
-    record[real.name] = {"server": real.about, "measured": today, "preset": given, "found": notes}
+    given = preset(findings, check.answers, name=real.name, base_url=check.base_url)
+    if real.name != "gateway":  # that is written after a gateway, and shows nothing about one
+        record[real.name] = describe(real, given)
     expected = {**CONTRACT, **KNOWN[real.name]}
     found = {finding.name: finding.value for finding in findings}
     assert {name: found[name] for name in expected} == expected

@@ -73,10 +73,19 @@ def _measured(facts: Mapping[str, Any]) -> Iterator[str]:
     if not facts:
         yield "No figures of real servers are recorded yet."
         return
-    yield "| server | what it answered |"
-    yield "|---|---|"
-    for name, found in facts.items():
-        yield f"| {_cell(name)} | {_cell('; '.join(_facts(found)))} |"
+    yield "| server | measured | what it answered |"
+    yield "|---|---|---|"
+    for name, entry in facts.items():
+        about, on, found = name, "–", entry
+        if isinstance(entry, Mapping) and "found" in entry:
+            about, on = entry.get("server", name), entry.get("measured", "–")
+            found = {finding: _value(told) for finding, told in entry["found"].items()}
+        yield f"| {_cell(about)} | {on} | {_cell('; '.join(_facts(found)))} |"
+
+
+def _value(told: Any) -> Any:
+    """What was found, without the words for people."""
+    return told["value"] if isinstance(told, Mapping) and "value" in told else told
 
 
 def _facts(found: Any) -> Iterator[str]:

@@ -109,6 +109,7 @@ TEI = Endpoint(
 )
 INFINITY = Endpoint(
     name="infinity",  # url_prefix is empty, so there is no /v1
+    normalised=False,  # fewer dimensions are cut off and not scaled: measured
     source="infinity: michaelfeil/infinity fcb951c, fastapi_schemas/pymodels.py, env.py",
 )
 OLLAMA = Endpoint(
@@ -124,6 +125,14 @@ LLAMA_CPP = Endpoint(
     token_arrays=True,
     dimensions_field=None,
     source="llama.cpp server: tools/server/server-common.cpp; ggml-org/llama.cpp#12295, #12836",
+)
+LLAMA_CPP_PYTHON = Endpoint(
+    name="llama-cpp-python",
+    root="/v1",
+    encoding_format="float",  # base64 is ignored, as dimensions are
+    dimensions_field=None,
+    normalised=False,
+    source="llama-cpp-python: the server of 0.3.36, measured",
 )
 LOCALAI = Endpoint(
     name="localai",
@@ -310,7 +319,7 @@ SAMBANOVA = Endpoint(
 _ALL = (
     *(OPENAI, AZURE, AZURE_DEPLOYMENTS),
     *(ONE_API, NEW_API, LITELLM, OPENROUTER),
-    *(VLLM, TEI, INFINITY, OLLAMA, LLAMA_CPP, LOCALAI, LM_STUDIO),
+    *(VLLM, TEI, INFINITY, OLLAMA, LLAMA_CPP, LLAMA_CPP_PYTHON, LOCALAI, LM_STUDIO),
     *(TOGETHER, FIREWORKS, DEEPINFRA, MISTRAL, JINA, VOYAGE, NOMIC, NIM, GEMINI, VERTEX, COHERE, CLOUDFLARE),
     *(DASHSCOPE, SILICONFLOW, SAMBANOVA),
 )

@@ -209,6 +209,13 @@ KNOWN: dict[str, Habits] = {
         too_long=(500, "input is too large to process. increase the physical batch size"),
         busy=Scripted(status=503, body={"error": {"code": 503, "message": "Loading model", "type": "unavailable"}}),
     ),
+    "llama-cpp-python": Habits(
+        shape=lambda status, message: {"error": {"message": message, "type": "internal_server_error"}},
+        arrays=(500, "[{'type': 'string_type', 'msg': 'Input should be a valid string'}]"),
+        base64="ignored",
+        dimensions_field=None,
+        too_long=None,
+    ),
     "localai": Habits(usage="absent"),
     "lm-studio": Habits(
         shape=lambda status, message: {"error": message},

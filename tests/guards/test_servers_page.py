@@ -57,10 +57,14 @@ def test_every_field_of_an_endpoint_is_explained() -> None:
 @pytest.mark.parametrize(
     ("facts", "row"),
     [
-        ({"x": {"base64": "honoured", "max_inputs": 2048}}, "| x | base64: honoured; max inputs: 2,048 |"),
-        ({"x": {"usage": {"is": "in characters", "seen": True}}}, "| x | usage: is: in characters, seen: yes |"),
-        ({"x": "a | b\nc"}, "| x | a / b c |"),
-        ({"x": {"norm": 5.7, "none": None, "sizes": [1, 2]}}, "| x | norm: 5.7; none: unknown; sizes: 1, 2 |"),
+        ({"x": {"base64": "honoured", "max_inputs": 2048}}, "| x | – | base64: honoured; max inputs: 2,048 |"),
+        ({"x": {"usage": {"is": "in characters", "seen": True}}}, "| x | – | usage: is: in characters, seen: yes |"),
+        ({"x": "a | b\nc"}, "| x | – | a / b c |"),
+        ({"x": {"norm": 5.7, "none": None, "sizes": [1, 2]}}, "| x | – | norm: 5.7; none: unknown; sizes: 1, 2 |"),
+        (
+            {"x": {"server": "X 1.2", "measured": "2026-11-23", "found": {"usage": {"value": "tokens", "words": "w"}}}},
+            "| X 1.2 | 2026-11-23 | usage: tokens |",
+        ),
     ],
 )
 def test_what_was_measured_has_its_row(script: Any, facts: Any, row: str) -> None:

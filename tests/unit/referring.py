@@ -58,7 +58,7 @@ def _rows(body: Any, inputs: int, dimensions: int | None) -> Rows:
     lists = body.every("data") if isinstance(body, _Pairs) else []
     if not lists or not all(_is_data(data) for data in lists):
         raise MalformedReplyError("no embeddings")
-    items = lists[-1]
+    items = lists[-1] or []  # null: none came
     if len(items) != inputs:
         raise InvalidReplyError("another number of embeddings")
     order = _order([([None, *item.every("index")])[-1] for item in items])
@@ -74,6 +74,8 @@ def _rows(body: Any, inputs: int, dimensions: int | None) -> Rows:
 
 
 def _is_data(data: Any) -> bool:
+    if data is None:
+        return True
     return isinstance(data, list) and not isinstance(data, _Pairs) and all(_is_item(item) for item in data)
 
 

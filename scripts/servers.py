@@ -67,46 +67,58 @@ def _row(endpoint: Endpoint) -> Iterator[str]:
     yield "believed" if endpoint.rate_headers else "not believed"
 
 
+# What is shown of what `embedbatch check` found, in this order, and what it is called.
+FINDINGS = {
+    "order": "order of the reply",
+    "float": "float",
+    "base64": "base64",
+    "token_arrays": "token arrays",
+    "fewer_dimensions": "fewer `dimensions` than it has",
+    "more_dimensions": "more `dimensions`",
+    "inputs": "inputs of a request",
+    "long_text": "text that is too long",
+    "empty": "empty text",
+    "usage": "usage counts",
+    "norm": "length of vectors",
+    "rate_headers": "rate headers",
+    "model": "unknown model",
+    "key": "wrong key",
+    "errors": "errors",
+}
+
+
 def _measured(facts: Mapping[str, Any]) -> Iterator[str]:
     yield "## Measured"
     yield ""
     if not facts:
         yield "No figures of real servers are recorded yet."
         return
-    yield "| server | measured | what it answered |"
-    yield "|---|---|---|"
-    for name, entry in facts.items():
-        about, on, found = name, "–", entry
-        if isinstance(entry, Mapping) and "found" in entry:
-            about, on = entry.get("server", name), entry.get("measured", "–")
-            found = {finding: _value(told) for finding, told in entry["found"].items()}
-        yield f"| {_cell(about)} | {on} | {_cell('; '.join(_facts(found)))} |"
+    yield "What real servers answered to `embedbatch check`, in the tests:"
+    yield ""
+    yield from (f"- **{name}**: {entry['server']}, {entry['measured']}" for name, entry in facts.items())
+    yield ""
+    yield "| | " + " | ".join(facts) + " |"
+    yield "|---" * (len(facts) + 1) + "|"
+    for finding, label in FINDINGS.items():
+        cells = (_cell(finding, entry["found"].get(finding)) for entry in facts.values())
+        yield f"| {label} | " + " | ".join(cells) + " |"
 
 
-def _value(told: Any) -> Any:
-    """What was found, without the words for people."""
-    return told["value"] if isinstance(told, Mapping) and "value" in told else told
-
-
-def _facts(found: Any) -> Iterator[str]:
-    if not isinstance(found, Mapping):
-        yield _text(found)
-        return
-    for name, value in found.items():
-        inner = ", ".join(_facts(value)) if isinstance(value, Mapping) else _text(value)
-        yield f"{name.replace('_', ' ')}: {inner}"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "unknown"}[value]
-    if isinstance(value, list):
-        return ", ".join(map(_text, value))
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "/").split())
+def _cell(finding: str, found: Mapping[str, Any] | None) -> str:
+    value = None if found is None else found["value"]
+    match finding, value:
+        case _, None:
+            return "–"
+        case _, bool() | "any" | "checked":
+            return "taken" if value in (True, "any") else "refused"
+        case "inputs", {"accepted": int(taken), "refused": refused}:
+            return f"{taken:,} taken" + ("" if refused is None else f", {refused:,} refused")
+        case "errors", Mapping():
+            shapes = dict.fromkeys(str(shape).partition(", ")[2] for shape in value.values())
+            return "; ".join(f"`{shape}`" for shape in shapes) or "–"
+        case _, list():
+            return ", ".join(map(str, value)) or "none"
+    return str(value)
 
 
 def _sources() -> Iterator[str]:

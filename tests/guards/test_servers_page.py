@@ -54,21 +54,19 @@ def test_every_field_of_an_endpoint_is_explained() -> None:
     assert [name for name in Endpoint.__dataclass_fields__ if f"`{name}`" not in page] == ["source"]
 
 
-@pytest.mark.parametrize(
-    ("facts", "row"),
-    [
-        ({"x": {"base64": "honoured", "max_inputs": 2048}}, "| x | – | base64: honoured; max inputs: 2,048 |"),
-        ({"x": {"usage": {"is": "in characters", "seen": True}}}, "| x | – | usage: is: in characters, seen: yes |"),
-        ({"x": "a | b\nc"}, "| x | – | a / b c |"),
-        ({"x": {"norm": 5.7, "none": None, "sizes": [1, 2]}}, "| x | – | norm: 5.7; none: unknown; sizes: 1, 2 |"),
-        (
-            {"x": {"server": "X 1.2", "measured": "2026-11-23", "found": {"usage": {"value": "tokens", "words": "w"}}}},
-            "| X 1.2 | 2026-11-23 | usage: tokens |",
-        ),
-    ],
-)
-def test_what_was_measured_has_its_row(script: Any, facts: Any, row: str) -> None:
+def test_what_was_measured_has_its_column(script: Any) -> None:
     """
-    Whatever is recorded of a server stands in one row, and breaks no table.
+    One server beside the other, and a row for each finding; what was not found out is a dash.
     """
-    assert row in script.with_tables(PAGE.read_text(encoding="utf-8"), facts).splitlines()
+    found = {"usage": {"value": "tokens", "words": "w"}, "inputs": {"value": {"accepted": 2048, "refused": 2049}}}
+    facts = {
+        "x": {"server": "X 1.2", "measured": "2026-11-23", "found": found},
+        "y": {"server": "Y 3", "measured": "2026-11-24", "found": {"empty": {"value": False, "words": "400"}}},
+    }
+    rows = script.with_tables(PAGE.read_text(encoding="utf-8"), facts).splitlines()
+
+    assert "- **x**: X 1.2, 2026-11-23" in rows
+    assert "| | x | y |" in rows
+    assert "| usage counts | tokens | – |" in rows
+    assert "| inputs of a request | 2,048 taken, 2,049 refused | – |" in rows
+    assert "| empty text | – | refused |" in rows

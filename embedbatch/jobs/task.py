@@ -77,6 +77,7 @@ class Task:
         self._progress = progress
         self._told_at = -math.inf
         self._used = job.ledger.usage()  # by the runs before
+        self._lessons: Mapping[str, Any] = job.ledger.fact("lessons") or {}
         self._journal = Journal(
             job.disk,
             job.folder,
@@ -106,6 +107,7 @@ class Task:
             await anyio.to_thread.run_sync(self._publish)
 
     async def _embed(self, stop: anyio.Event | None, options: dict[str, Any]) -> None:
+        self._embedder.recall(self._lessons)
         work = Work(self._job, self._journal, self._writer, dtype=self._shape.dtype, tell=self._tell)
         try:
             store: Store = self._journal
@@ -131,10 +133,12 @@ class Task:
         self._journal.run = ledger.begin_run()
         try:
             yield
+            self._remember()
             ledger.end_run(self._journal.run, self._journal.usage(), anyio.current_time() - started_at)
         except JournalError:
             raise
         except BaseException:
+            self._remember()
             ledger.end_run(self._journal.run, self._journal.usage(), anyio.current_time() - started_at)
             raise
         finally:
@@ -199,14 +203,21 @@ class Task:
         job.ledger.state(is_finished=True)
         job.ledger.sync()
 
+    def _remember(self) -> None:
+        """Keep what was learned of the endpoints: the next run begins with it."""
+        if self._embedder.lessons != self._lessons:
+            self._lessons = self._embedder.lessons
+            self._job.ledger.state(lessons=self._lessons)
+
     def _tell(self, work: Work, usage: Usage) -> None:
-        """Report progress: at first, at last, and not too often in between."""
-        if self._progress is None:
-            return
+        """Report progress, and remember what was learned: at first, at last, and not too often in between."""
         now = anyio.current_time()
         if now - self._told_at < _TELL_AFTER and work.documents < self._job.scan.documents:
             return
         self._told_at = now
+        self._remember()
+        if self._progress is None:
+            return
         self._progress(
             Progress(
                 documents=work.documents,

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedbatch import Limits, jobs
+from embedbatch import Limits, SpendLimitError, jobs
 from embedbatch.cache import Cache
-from embedbatch.testing import Scripted, ScriptedServer
+from embedbatch.testing import Received, Scripted, ScriptedServer
 
 from .conftest import MakeEmbedder
 from .corpora import DESTINATIONS, corpus, failures_of, read, sent
@@ -89,3 +89,29 @@ async def test_a_cache_sends_only_what_is_new(
     assert results[2][1] == 0
     np.testing.assert_array_equal(results[1][0], [server.vector_of(text) for text in second])
     np.testing.assert_array_equal(results[1][0], results[2][0])
+
+
+async def test_what_a_server_taught_is_known_to_the_next_run(tmp_path: Path, make_embedder: MakeEmbedder) -> None:
+    """No base64 and at most four inputs: refusals teach it once, and a run that goes on begins with it."""
+    server = ScriptedServer()
+
+    def reply(request: Received) -> Scripted:
+        if request.body.get("encoding_format") == "base64":
+            return Scripted(status=400, body={"error": {"message": "encoding_format base64 is not supported"}})
+        return Scripted(status=400 if len(request.inputs) > 4 else 200)
+
+    server.reply_when(reply)
+    source, target = corpus(tmp_path, [f"text {n}" for n in range(200)]), tmp_path / "v.npy"
+    options: dict[str, Any] = {"transport": server, "limits": Limits(max_batch_inputs=16, max_concurrent_requests=2)}
+    async with make_embedder(**options) as embedder:
+        with pytest.raises(SpendLimitError):
+            await jobs.run(source, target, embedder, max_spend_tokens=600)
+    learned = [request for request in server.received if len(request.inputs) > 4]
+    server.received.clear()
+    async with make_embedder(**options) as embedder:
+        await jobs.run(source, target, embedder)
+
+    assert learned
+    assert not [request for request in server.received if len(request.inputs) > 4]
+    assert not [request for request in server.received if request.body.get("encoding_format") == "base64"]
+    np.testing.assert_array_equal(np.load(target), [server.vector_of(f"text {n}") for n in range(200)])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedbatch import Limits, SpendLimitError, jobs
+from embedbatch import Limits, RunStoppedError, jobs
 from embedbatch.cache import Cache
 from embedbatch.testing import Received, Scripted, ScriptedServer
 
@@ -94,8 +94,12 @@ async def test_a_cache_sends_only_what_is_new(
 async def test_what_a_server_taught_is_known_to_the_next_run(tmp_path: Path, make_embedder: MakeEmbedder) -> None:
     """No base64 and at most four inputs: refusals teach it once, and a run that goes on begins with it."""
     server = ScriptedServer()
+    no_credit = Scripted(status=429, body={"error": {"message": "no", "code": "insufficient_quota"}})
+    may_stop = True
 
     def reply(request: Received) -> Scripted:
+        if may_stop and len(server.received) > 30:
+            return no_credit
         if request.body.get("encoding_format") == "base64":
             return Scripted(status=400, body={"error": {"message": "encoding_format base64 is not supported"}})
         return Scripted(status=400 if len(request.inputs) > 4 else 200)
@@ -104,8 +108,9 @@ async def test_what_a_server_taught_is_known_to_the_next_run(tmp_path: Path, mak
     source, target = corpus(tmp_path, [f"text {n}" for n in range(200)]), tmp_path / "v.npy"
     options: dict[str, Any] = {"transport": server, "limits": Limits(max_batch_inputs=16, max_concurrent_requests=2)}
     async with make_embedder(**options) as embedder:
-        with pytest.raises(SpendLimitError):
-            await jobs.run(source, target, embedder, max_spend_tokens=600)
+        with pytest.raises(RunStoppedError):
+            await jobs.run(source, target, embedder)
+    may_stop = False
     learned = [request for request in server.received if len(request.inputs) > 4]
     server.received.clear()
     async with make_embedder(**options) as embedder:

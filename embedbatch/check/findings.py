@@ -304,6 +304,11 @@ def preset(findings: Sequence[Finding], answers: Mapping[str, Answer], *, name: 
     given: dict[str, Any] = {"name": name, "base_url": base_url, "needs_key": found.get("key") == "checked"}
     given["token_arrays"] = found.get("token_arrays") is True
     given["encoding_format"] = _encoding(found)
+    given["source"] = "found by embedbatch check"
+    if found.get("norm") is not None:
+        given["normalised"] = found["norm"] == 1.0 and found.get("fewer_dimensions") != "cut"
+    if found.get("fewer_dimensions") in ("ignored", "refused"):
+        given["dimensions_field"] = None
     inputs = found.get("inputs") or {}
     if inputs.get("refused") is not None:
         given["max_inputs"] = inputs["accepted"]
@@ -329,7 +334,6 @@ def _max_input_tokens(found: Mapping[str, Any], answers: Mapping[str, Answer]) -
         named = _LIMIT_IN_WORDS.search(answer.words.message)
         return int(read_number(named[1]) or 0) or None if named else None
     shortened = answers.get("shortened")
-    is_cut = found.get("long_text") == "cut" and found.get("usage") == "tokens" and shortened is not None
-    if is_cut and shortened is not None and answer.usage and answer.usage == shortened.usage:
-        return answer.usage
-    return None
+    if found.get("long_text") != "cut" or found.get("usage") != "tokens" or shortened is None:
+        return None
+    return answer.usage if answer.usage == shortened.usage else None

@@ -30,7 +30,17 @@ FormatName = Annotated[
 ]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Pass over rows that cannot be read.")]
 Destination = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DEST", help="A .parquet, .npy or .jsonl file, or a folder.")
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DEST",
+        help="A .parquet, .npy or .jsonl file, a folder; or a table: postgresql://…?table=NAME, lancedb://…?table=NAME.",
+    ),
+]
+JournalFolder = Annotated[
+    Path | None,
+    typer.Option("--journal", metavar="DIR", help="Of a table's job. (default: NAME.journal)"),
 ]
 Model = Annotated[str, typer.Option(help="The model. local is the embedded one: no key, no network.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Of the server. (default: OPENAI_BASE_URL, or OpenAI's)")]
@@ -104,6 +114,7 @@ def run(
     cache: CacheDirectory = None,
     cache_max_bytes: CacheMaxBytes = None,
     fresh: Fresh = False,
+    journal: JournalFolder = None,
     report: Report = None,
     log_json: LogJson = None,
     price: UsdPerMillion = None,
@@ -118,6 +129,7 @@ def run(
     Exit status: 0 all is embedded; 1 some documents failed; 2 nothing was sent; 3 the run stopped early; 130 Ctrl-C.
     """
     with outcome(resumes=True):
+        from ..jobs.sinks import destination_of
         from .planning import plan_run
         from .running import Watch, open_cache, read_columns
         from .running import run as run_job
@@ -139,7 +151,8 @@ def run(
             return
         watch = Watch(report=report, log_json=log_json, price=price, max_cost=max_cost)
         vectors = open_cache(cache, cache_max_bytes)
-        if not run_job(source, output, model, job=job, options=options, watch=watch, cache=vectors):
+        target = destination_of(output, journal)
+        if not run_job(source, target, model, job=job, options=options, watch=watch, cache=vectors):
             raise typer.Exit(DOCUMENTS_FAILED)
 
 
@@ -194,7 +207,7 @@ def plan(
 
 @app.command()
 def search(
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="What a run has written.")],
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="What a run has written.")],
     query: Annotated[str, typer.Argument(metavar="QUERY", help="A text.")],
     k: Annotated[int, typer.Option("-k", help="How many documents.", min=1)] = 5,
     base_url: Annotated[str | None, typer.Option(help="Of the server. (default: that of the run)")] = None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio.to_thread
 import msgspec
@@ -18,9 +19,8 @@ from .duplicates import NO_DUPLICATES, Duplicates, Hashes, find_duplicates
 from .identity import Fingerprint, differences
 from .ledger import Ledger
 from .parts import Division
+from .sinks import Destination
 from .sources import BEGINNING, Place, Row, Scan, Source, scan
-
-FOLDER = ".journal"
 
 _LEDGER = "ledger.sqlite"
 _START_OVER = "To start over: --fresh, in Python fresh=True"
@@ -30,16 +30,16 @@ _DUPLICATES = "duplicates.npy"
 
 class Job:
     """
-    The job whose result is *destination*, in the folder beside it. One process at a time has it open.
+    The job whose result goes to *destination*, in the folder that says. One process at a time has it open.
 
     *source* is what it embeds; *scan*, *division* and *duplicates* say what that holds.
     """
 
-    def __init__(self, destination: Path, source: Source, disk: Disk, *, fresh: bool) -> None:
+    def __init__(self, destination: Destination, source: Source, disk: Disk, *, fresh: bool) -> None:
         self.destination = destination
         self.source = source
         self.disk = disk
-        self.folder = destination.with_name(destination.name + FOLDER)
+        self.folder = destination.journal
         self.scan = Scan(0, 0, "int")
         self.division = Division(0, 1)
         self.duplicates = NO_DUPLICATES
@@ -77,7 +77,8 @@ class Job:
         self.scan = Scan(**self.ledger.fact("scan"))
         self.division = Division(self.scan.documents, self.ledger.fact("part_rows"))
         self.duplicates = await self._load_duplicates()
-        if self.is_finished and not self.destination.exists():
+        holds = partial(self.destination.holds, self.scan.documents, self.run)
+        if self.is_finished and not await anyio.to_thread.run_sync(holds):
             raise ConfigurationError(f"{self.destination} is gone, which this job had made. {_START_OVER}")
 
     def check_source(self) -> None:
@@ -85,6 +86,11 @@ class Job:
         known = msgspec.convert(self.ledger.fact("source"), Fingerprint)
         if self.source.stamp() != known.stamp:
             raise SourceError("was written to while it was read", path=self.source.name)
+
+    @property
+    def run(self) -> str:
+        """What tells its rows in a table from those of others: a UUID."""
+        return str(self.ledger.fact("run"))
 
     @property
     def is_finished(self) -> bool:
@@ -151,6 +157,7 @@ class Job:
             digest_of_duplicates=None if duplicates is None else duplicates.digest,
             part_rows=part_rows,
             dimensions=dimensions,
+            run=str(uuid4()),
         )
 
     async def _find_duplicates(self) -> tuple[Scan, Duplicates]:

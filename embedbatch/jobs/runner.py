@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -31,15 +32,11 @@ from .journal import Journal
 from .part_writer import PartWriter
 from .parts import rows_of_a_part
 from .segments import Room
-from .sinks import Sink, check_columns, check_destination, open_sink, origin_of, room_for
+from .sinks import Destination, FileDestination, FileName, RowType, Sink, destination_of, origin_of
 from .sources import Columns, Format, Source, open_source, open_table
 from .work import Work
 
-FAILURES = ".failures.jsonl"
-
 _TELL_AFTER = 0.1  # seconds between two reports of progress
-
-FileName: TypeAlias = "str | os.PathLike[str]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +64,10 @@ class Summary:
     are none; *bad_rows*, which could not be read and were passed over, are listed there too; *skipped* are those that
     the embedder's policy passes over. *duplicates* have the vector of an equal document before them. *dimensions* is
     ``None`` if no document was embedded and the model's are not known. *usage* and *seconds* are sums over all runs.
+    *run* is in the rows of a table, where others may be, too.
     """
 
-    destination: Path
+    destination: Path | str
     documents: int
     embedded: int
     failures: int
@@ -81,11 +79,12 @@ class Summary:
     usage: Usage
     seconds: float
     runs: int
+    run: str | None = None
 
 
 async def run(
     source: FileName | Any,
-    destination: FileName,
+    destination: FileName | Destination,
     embedder: Embedder,
     *,
     format: Format | None = None,
@@ -117,9 +116,10 @@ async def run(
     false.
 
     *destination* is a ``.parquet``, ``.npy`` or ``.jsonl`` file, the last also as ``.jsonl.gz`` and ``.jsonl.zst``, or
-    a name without a suffix: a folder of Parquet files. *keep_text* writes the texts too, and *columns* others of the
-    source: those that are named, or ``"all"``. With *dtype* ``"float16"`` the numbers in Parquet and ``.npy`` take half
-    the room, and a vector that float16 has no room for is a failure, with :class:`VectorRangeError`.
+    a name without a suffix: a folder of Parquet files. Or it is a table: a :class:`Postgres`, a :class:`LanceTable`,
+    or a URL of one. *keep_text* writes the texts too, and *columns* others of the source: those that are named, or
+    ``"all"``. With *dtype* ``"float16"`` the numbers take half the room, but for JSON, and a vector that float16 has
+    no room for is a failure, with :class:`VectorRangeError`.
 
     An endpoint that is away is waited for, or ends the job with ``on_outage="stop"``. When *stop* is set nothing more
     is sent, and what is in flight is waited for. *progress* is called in the event loop, ten times a second at most.
@@ -134,12 +134,13 @@ async def run(
 
     Raises :class:`SourceError` for a source and :class:`ConfigurationError` for a destination that cannot be used, or
     a job that was begun otherwise, before anything is sent; :class:`JournalError` for a journal that is broken or
-    cannot be written; and :class:`RunStoppedError` when going on could not help, *max_spend_tokens* is reached by this
-    run, or *stop* was set.
+    cannot be written; :class:`DestinationError` for a database that goes away; and :class:`RunStoppedError` when going
+    on could not help, *max_spend_tokens* is reached by this run, or *stop* was set.
     """
     started_at = anyio.current_time()
-    target = Path(destination)
-    check_destination(target, dtype=dtype, columns=() if isinstance(columns, str) else columns)
+    target = destination_of(destination)
+    named = () if isinstance(columns, str) else columns
+    await anyio.to_thread.run_sync(partial(target.check, dtype=dtype, columns=named))
     if embedder.long_input == "chunks":
         raise ConfigurationError('long_input="chunks" gives several vectors, and a file has one row per document')
     bad_rows: list[SourceError] = []
@@ -158,14 +159,13 @@ async def run(
     job = Job(target, corpus, disk or Disk(), fresh=fresh)
     try:
         rows = part_rows or rows_of_a_part(embedder.dimensions)
-        await job.settle({**embedder.recipe, **asked}, dimensions=embedder.dimensions, part_rows=rows, dedupe=dedupe)
+        identity = {**embedder.recipe, **asked, **target.identity}
+        await job.settle(identity, dimensions=embedder.dimensions, part_rows=rows, dedupe=dedupe)
         if bad_rows and not job.is_finished and not job.ledger.bad_rows():
             job.ledger.note_bad_rows(bad_rows)  # those of the scan; each reading meets them again
         if not job.is_finished:
-            others = await anyio.to_thread.run_sync(job.columns)
-            check_columns(target, others)
-            shape = _Shape(keep_text=keep_text, has_ids=id_column is not None, dtype=dtype, columns=others)
-            task = _Task(job, embedder, cache, shape, progress)
+            shape = await _prepare(job, keep_text=keep_text, dtype=dtype)
+            task = _Task(job, embedder, cache, shape, progress, has_ids=id_column is not None)
             await task.run(stop, {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}, started_at)
         job.tidy()  # also what a run has left that ended while it did so
         return _summary(job)
@@ -173,7 +173,7 @@ async def run(
         job.close()
 
 
-def run_blocking(source: FileName | Any, destination: FileName, model: str, **options: Any) -> Summary:
+def run_blocking(source: FileName | Any, destination: FileName | Destination, model: str, **options: Any) -> Summary:
     """
     Do the same from a script or a notebook, and wait for it.
 
@@ -195,14 +195,19 @@ def run_blocking(source: FileName | Any, destination: FileName, model: str, **op
 _OWN = frozenset(signature(run).parameters) - {"source", "destination", "embedder"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shape:
-    """What a row of the result has: the text, an id from the source, numbers of this type, other columns."""
-
-    keep_text: bool
-    has_ids: bool
-    dtype: Dtype
-    columns: Mapping[str, Any]
+async def _prepare(job: Job, *, keep_text: bool, dtype: Dtype) -> RowType:
+    """Have the destination make ready, and return what its rows have."""
+    rows = RowType(
+        id_type=job.scan.id_type,
+        keep_text=keep_text,
+        dtype=dtype,
+        columns=await anyio.to_thread.run_sync(job.columns),
+        dimensions=job.ledger.fact("dimensions"),
+    )
+    size = await anyio.to_thread.run_sync(job.destination.prepare, rows, job.run)
+    if rows.dimensions is None and size is not None:
+        job.ledger.state(dimensions=size)
+    return rows
 
 
 class _Task:
@@ -213,8 +218,10 @@ class _Task:
         job: Job,
         embedder: Embedder,
         cache: Cache | None,
-        shape: _Shape,
+        shape: RowType,
         progress: Callable[[Progress], object] | None,
+        *,
+        has_ids: bool,
     ) -> None:
         self._job = job
         self._embedder = embedder
@@ -236,7 +243,7 @@ class _Task:
             self._journal,
             self._open_sink,
             keeps_text=shape.keep_text,
-            has_ids=shape.has_ids,
+            has_ids=has_ids,
             columns=shape.columns,
         )
 
@@ -289,23 +296,14 @@ class _Task:
 
     def _room(self, dimensions: int) -> Room | None:
         job = self._job
-        return room_for(
-            job.folder, job.destination, division=job.division, dimensions=dimensions, dtype=self._shape.dtype
+        return job.destination.room_for(
+            job.folder, division=job.division, dimensions=dimensions, dtype=self._shape.dtype
         )
 
     def _open_sink(self, dimensions: int | None) -> Sink:
         job = self._job
-        return open_sink(
-            job.disk,
-            job.folder,
-            job.destination,
-            origin_of(self._embedder, dimensions),
-            division=job.division,
-            id_type=job.scan.id_type,
-            keep_text=self._shape.keep_text,
-            dtype=self._shape.dtype,
-            columns=self._shape.columns,
-        )
+        origin, rows = origin_of(self._embedder, dimensions), replace(self._shape, dimensions=dimensions)
+        return job.destination.open_sink(job.disk, job.folder, origin, rows, division=job.division, run=job.run)
 
     def _assemble(self) -> None:
         """Make the files of the result, under other names."""
@@ -318,7 +316,7 @@ class _Task:
             raise JournalError(reason, path=str(job.folder))
         files = self._writer.sink.assemble(list(job.ledger.complete_parts()))
         if job.ledger.count_failures()[0] or job.ledger.bad_rows():
-            files.insert(0, (list_failures(job), _beside(job.destination, FAILURES)))
+            files.insert(0, (list_failures(job), job.destination.failures))
         job.disk.sync_directory(job.folder)
         job.ledger.state(publishing=[(path.name, target.name) for path, target in files])
         job.ledger.sync()  # before the first of them is gone from the folder
@@ -327,13 +325,14 @@ class _Task:
         """Give the files of the result their names. It may have been begun before."""
         job = self._job
         files = [
-            (job.folder / name, job.destination.with_name(target)) for name, target in job.ledger.fact("publishing")
+            (job.folder / name, job.destination.failures.with_name(target))
+            for name, target in job.ledger.fact("publishing")
         ]
         if len(files) > 1 and files[-1][0].exists():
             # Between two renames, new ids would stand beside old vectors: rather no vectors.
-            job.disk.remove(job.destination)
+            job.disk.remove(files[-1][1])
         if not job.ledger.count_failures()[0] and not job.ledger.bad_rows():
-            job.disk.remove(_beside(job.destination, FAILURES))
+            job.disk.remove(job.destination.failures)
         for path, target in files:
             if path.exists():
                 if target.is_dir():
@@ -341,7 +340,7 @@ class _Task:
                 job.disk.replace(path, target)
             elif not target.exists():
                 raise JournalError("is gone. Start over: --fresh, in Python fresh=True", path=str(path))
-        job.disk.sync_directory(job.destination.parent)
+        job.disk.sync_directory(job.destination.failures.parent)
         job.ledger.state(is_finished=True)
         job.ledger.sync()
 
@@ -365,31 +364,29 @@ class _Task:
         )
 
 
-def _check_apart(source: Path, destination: Path) -> None:
-    if source.exists() and destination.exists() and source.samefile(destination):
+def _check_apart(source: Path, destination: Destination) -> None:
+    path = destination.path if isinstance(destination, FileDestination) else destination.journal
+    if source.exists() and path.exists() and source.samefile(path):
         raise ConfigurationError(f"destination: {destination} is the source")
 
 
 def _summary(job: Job) -> Summary:
-    ledger = job.ledger
+    ledger, target = job.ledger, job.destination
     failures, skipped = ledger.count_failures()
     bad_rows = ledger.bad_rows()
     runs, seconds = ledger.runs()
     return Summary(
-        destination=job.destination,
+        destination=target.path if (is_file := isinstance(target, FileDestination)) else str(target),
         documents=job.scan.documents,
         embedded=sum(part.embedded for part in ledger.complete_parts().values()),
         failures=failures,
         skipped=skipped,
         duplicates=ledger.fact("duplicates"),
         bad_rows=len(bad_rows),
-        failures_file=_beside(job.destination, FAILURES) if failures or bad_rows else None,
+        failures_file=target.failures if failures or bad_rows else None,
         dimensions=ledger.fact("dimensions"),
         usage=ledger.usage(),
         seconds=seconds,
         runs=runs,
+        run=None if is_file else job.run,
     )
-
-
-def _beside(destination: Path, suffix: str) -> Path:
-    return destination.with_name(destination.name + suffix)

@@ -26,6 +26,7 @@ EmbedbatchError
 ├── NotAttemptedError           the run stopped before this document was sent
 ├── SourceError                 a corpus file that cannot be read: file, line, reason
 ├── JournalError                what a job keeps beside its result is broken, or cannot be written
+├── DestinationError            the database that a job writes to cannot be reached, or refuses
 └── RunError                    a run that ended with less than everything; carries the result
     ├── FailedDocumentsError    some documents failed, the rest is done
     └── RunStoppedError         the run ended early; what was done is kept
@@ -49,6 +50,7 @@ __all__ = [
     "ConfigurationError",
     "ConnectionFailedError",
     "ConnectionLostError",
+    "DestinationError",
     "DimensionsError",
     "EmbedbatchError",
     "EmptyInputError",
@@ -234,6 +236,19 @@ class JournalError(EmbedbatchError):
         self.path = path
         self.reason = reason
         super().__init__(f"{path}: {reason}")
+
+
+class DestinationError(EmbedbatchError):
+    """
+    The database that a job writes to cannot be reached, or refuses what it is told. The message says which, and why.
+
+    What was done is in the journal or in the table: the same call goes on from there.
+    """
+
+    def __init__(self, reason: str, *, destination: str) -> None:
+        self.destination = destination
+        self.reason = reason
+        super().__init__(f"{destination}: {reason}")
 
 
 class RunError(EmbedbatchError):

@@ -31,7 +31,17 @@ FormatName = Annotated[
 ]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Pass over rows that cannot be read.")]
 Destination = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DEST", help="A .parquet, .npy or .jsonl file, or a folder.")
+    str,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DEST",
+        help="A .parquet, .npy or .jsonl file, a folder; or a table: postgresql://…?table=NAME, lancedb://…?table=NAME.",
+    ),
+]
+JournalFolder = Annotated[
+    Path | None,
+    typer.Option("--journal", metavar="DIR", help="Of a table's job. (default: NAME.journal)"),
 ]
 Model = Annotated[str, typer.Option(help="The model. local is the embedded one: no key, no network.")]
 BaseUrl = Annotated[str | None, typer.Option(help="Of the server. (default: OPENAI_BASE_URL, or OpenAI's)")]
@@ -129,6 +139,7 @@ def run(
     fresh: Fresh = False,
     retry_failed: RetryFailed = False,
     extend: Extend = False,
+    journal: JournalFolder = None,
     report: Report = None,
     log_json: LogJson = None,
     price: UsdPerMillion = None,
@@ -143,26 +154,30 @@ def run(
     Exit status: 0 all is embedded; 1 some documents failed; 2 nothing was sent; 3 the run stopped early; 130 Ctrl-C.
     """
     with outcome(resumes=True):
-        from . import running
-        from .planning import plan_run
+        from ..jobs.sinks import destination_of
+        from . import planning, running
 
-        limits = _limits(max_requests_per_minute, max_tokens_per_minute, max_concurrent_requests, max_batch_inputs)
+        pace = _limits(max_requests_per_minute, max_tokens_per_minute, max_concurrent_requests, max_batch_inputs)
         reading = {"format": format, "text_column": text_column, "id_column": id_column, "skip_bad_rows": skip_bad_rows}
         writing = {"keep_text": keep_text, "columns": running.read_columns(columns), "dtype": dtype}
         sending = {"dedupe": not no_dedupe, "max_spend_tokens": max_spend_tokens, "on_outage": on_outage}
-        going_on = {"fresh": fresh, "retry_failed": retry_failed, "extend": extend}
-        job = {**reading, **writing, **sending, **going_on}
-        server = {"base_url": base_url, "endpoint": choose(endpoint), "limits": limits}
+        job = reading | writing | sending | {"fresh": fresh, "retry_failed": retry_failed, "extend": extend}
+        server = {"base_url": base_url, "endpoint": choose(endpoint), "limits": pace}
         vectors = {"dimensions": dimensions, "truncate_dimensions": truncate_dimensions, "normalize": normalize}
         texts = {"role": role, "tokenizer": tokenizer, "long_input": long_input, "empty": empty}
-        options = {**server, **vectors, **texts, "count_tokens": not no_tokens}
+        options = server | vectors | texts | {"count_tokens": not no_tokens}
         if dry_run:
-            plan_run(source, model, job=job, options=options, price=price)
+            planning.plan_run(source, model, job=job, options=options, price=price)
             return
         watch = running.Watch(report=report, log_json=log_json, price=price, max_cost=max_cost)
         known = running.open_cache(cache, cache_max_bytes)
-        if not running.run(source, output, model, job=job, options=options, watch=watch, cache=known):
-            raise typer.Exit(DOCUMENTS_FAILED)
+        target = destination_of(output, journal)
+        _fail_unless(running.run(source, target, model, job=job, options=options, watch=watch, cache=known))
+
+
+def _fail_unless(all_embedded: bool) -> None:
+    if not all_embedded:
+        raise typer.Exit(DOCUMENTS_FAILED)
 
 
 def _limits(requests: float | None, tokens: float | None, concurrent: int, inputs: int) -> Limits:
@@ -231,7 +246,7 @@ def plan(
 
 @app.command()
 def search(
-    destination: Annotated[Path, typer.Argument(metavar="DEST", help="What a run has written.")],
+    destination: Annotated[str, typer.Argument(metavar="DEST", help="What a run has written.")],
     query: Annotated[str, typer.Argument(metavar="QUERY", help="A text.")],
     k: Annotated[int, typer.Option("-k", help="How many documents.", min=1)] = 5,
     base_url: Annotated[str | None, typer.Option(help="Of the server. (default: that of the run)")] = None,

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import typer
 
-from ..errors import EmbedbatchError, JournalError, RunInterruptedError, RunStoppedError
+from ..errors import DestinationError, EmbedbatchError, JournalError, RunInterruptedError, RunStoppedError
 
 DOCUMENTS_FAILED = 1
 CANNOT_WORK = 2  # as for a wrong flag: settings, keys, sources and destinations
@@ -33,7 +33,7 @@ def outcome(*, resumes: bool = False) -> Iterator[None]:
         _fail("interrupted" + "; the same command goes on where it was" * resumes, INTERRUPTED)
     except RunStoppedError as error:
         _fail(_with_notes(error), INTERRUPTED if isinstance(error, RunInterruptedError) else STOPPED)
-    except JournalError as error:
+    except (DestinationError, JournalError) as error:
         _fail(_with_notes(error), STOPPED)
     except EmbedbatchError as error:
         _fail(_with_notes(error), CANNOT_WORK)

@@ -21,6 +21,7 @@ from ..cache import Cache, CacheStats
 from ..embedder import Embedder
 from ..errors import ConfigurationError, RunStoppedError
 from ..events import Event, Observe
+from ..jobs.sinks import Destination, destination_of
 from ..jobs.sources import spool
 from ..prices import Price, max_spend_for, price_of
 from ..tasks import task_group
@@ -43,7 +44,7 @@ class Watch:
 
 def run(
     source: Path,
-    destination: Path,
+    destination: Path | Destination,
     model: str,
     *,
     job: Mapping[str, Any],
@@ -57,9 +58,10 @@ def run(
     *cache* is closed in the end.
     """
     check(model, options)
-    near = destination.with_name(f".{destination.name}.stdin")
+    target = destination_of(destination)
+    near = target.failures.with_name(f".{target.name}.stdin")
     with in_file(source, near, job.get("format")) as file, cache or nullcontext():
-        task = partial(_run, file, destination, model, {**job, "cache": cache}, options, watch)
+        task = partial(_run, file, target, model, {**job, "cache": cache}, options, watch)
         summary, cut = anyio.run(task, backend_options=loop_options())
     print(describe(summary, model, cut, cache.stats if cache else None))
     return not summary.failures
@@ -67,7 +69,7 @@ def run(
 
 async def _run(
     source: Path,
-    destination: Path,
+    destination: Destination,
     model: str,
     job: Mapping[str, Any],
     options: Mapping[str, Any],
@@ -106,7 +108,7 @@ async def _run(
                 watch.report,
                 view.timeline,
                 source=source,
-                destination=destination,
+                destination=str(destination),
                 model=model,
                 endpoint=embedder.endpoint.name,
                 summary=summary,
@@ -216,4 +218,6 @@ def describe(summary: jobs.Summary, model: str, cut: int, cached: CacheStats | N
         words.append(f"{summary.bad_rows:,} rows could not be read")
     if summary.failures:
         words.append(f"{summary.failures:,} failed: see {summary.failures_file}")
+    if summary.run is not None:
+        words.append(f"the rows of this run are those with run = '{summary.run}'")
     return "; ".join(words)

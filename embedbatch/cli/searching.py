@@ -23,7 +23,7 @@ _ID_ROOM = 50  # characters; a longer id shifts its line only
 
 
 def search(
-    destination: Path, query: str, *, k: int, base_url: str | None = None, endpoint: Endpoint | None = None
+    destination: str | Path, query: str, *, k: int, base_url: str | None = None, endpoint: Endpoint | None = None
 ) -> list[jobs.Match]:
     """The documents nearest to *query*, embedded as the vectors in *destination* were."""
     origin = jobs.read_origin(destination)

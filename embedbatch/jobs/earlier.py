@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from ..errors import JournalError
+from ..errors import ConfigurationError, JournalError
 from ..values import Vectors
-from .sinks import open_result
+from .sinks import Destination, FileDestination, Result, open_result
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +22,18 @@ class Earlier:
     failures: bool
 
 
-class EarlierResult:
-    """Reads the result at *path*, from one row on to the end, a part at a time."""
+def result_of(destination: Destination) -> Result:
+    """The result in *destination*. Raises :class:`ConfigurationError` for a table."""
+    if not isinstance(destination, FileDestination):
+        raise ConfigurationError(f"{destination} is a table, and no job goes on from that: for files only")
+    return open_result(destination.path)
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+
+class EarlierResult:
+    """Reads the result in *destination*, from one row on to the end, a part at a time."""
+
+    def __init__(self, destination: Destination) -> None:
+        self._destination = destination
         self._blocks: Iterator[tuple[Vectors, Sequence[int | None]]] = iter(())
         self._reached = -1
 
@@ -38,11 +44,11 @@ class EarlierResult:
         Raises :class:`JournalError` if there are fewer.
         """
         if first != self._reached:
-            self._blocks = open_result(self._path).rows(first)
+            self._blocks = result_of(self._destination).rows(first)
         while first < end:
             piece = next(self._blocks, None)
             if piece is None:
-                raise JournalError("has fewer rows than this job gave it", path=str(self._path))
+                raise JournalError("has fewer rows than this job gave it", path=str(self._destination))
             vectors, tokens = piece
             count = min(len(vectors), end - first)
             yield first, vectors[:count], tokens[:count]

@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import anyio.to_thread
 import msgspec
@@ -16,14 +16,12 @@ import msgspec
 from ..errors import ConfigurationError, JournalError, SourceError
 from .disk import Disk
 from .duplicates import NO_DUPLICATES, Duplicates, Hashes, find_duplicates
-from .earlier import Earlier
+from .earlier import Earlier, result_of
 from .identity import Fingerprint, differences
 from .ledger import Ledger
 from .parts import Division
-from .sinks import open_result
+from .sinks import Destination
 from .sources import BEGINNING, Place, Row, Scan, Source, scan
-
-FOLDER = ".journal"
 
 _LEDGER = "ledger.sqlite"
 _START_OVER = "To start over: --fresh, in Python fresh=True"
@@ -33,17 +31,17 @@ _DUPLICATES = "duplicates.npy"
 
 class Job:
     """
-    The job whose result is *destination*, in the folder beside it. One process at a time has it open.
+    The job whose result goes to *destination*, in the folder that says. One process at a time has it open.
 
     *source* is what it embeds; *scan*, *division* and *duplicates* say what that holds. *earlier* tells that the job
     was finished before, and goes on from its result.
     """
 
-    def __init__(self, destination: Path, source: Source, disk: Disk, *, fresh: bool) -> None:
+    def __init__(self, destination: Destination, source: Source, disk: Disk, *, fresh: bool) -> None:
         self.destination = destination
         self.source = source
         self.disk = disk
-        self.folder = destination.with_name(destination.name + FOLDER)
+        self.folder = destination.journal
         self.scan = Scan(0, 0, "int")
         self.division = Division(0, 1)
         self.duplicates = NO_DUPLICATES
@@ -101,7 +99,8 @@ class Job:
             self.ledger.note_bad_rows(bad_rows)  # each reading meets them again
         earlier = self.ledger.fact("earlier")
         self.earlier = None if earlier is None else Earlier(**earlier)
-        if self.is_finished and not self.destination.exists():
+        holds = partial(self.destination.holds, self.scan.documents, self.run)
+        if self.is_finished and not await anyio.to_thread.run_sync(holds):
             raise ConfigurationError(f"{self.destination} is gone, which this job had made. {_START_OVER}")
 
     def _learn(self) -> None:
@@ -113,6 +112,11 @@ class Job:
         known = msgspec.convert(self.ledger.fact("source"), Fingerprint)
         if self.source.stamp() != known.stamp:
             raise SourceError("was written to while it was read", path=self.source.name)
+
+    @property
+    def run(self) -> str:
+        """What tells its rows in a table from those of others: a UUID."""
+        return str(self.ledger.fact("run"))
 
     @property
     def is_finished(self) -> bool:
@@ -164,7 +168,8 @@ class Job:
     ) -> None:
         before = await anyio.to_thread.run_sync(self.source.fingerprint)
         facts = await self._look_through(before, dedupe=dedupe)
-        self.ledger.state(identity=identity, part_rows=part_rows, dimensions=dimensions, **facts)
+        run = str(uuid4())
+        self.ledger.state(identity=identity, part_rows=part_rows, dimensions=dimensions, run=run, **facts)
 
     async def _look_through(self, found: Fingerprint, *, dedupe: bool) -> dict[str, Any]:
         """Read all of the source, which was *found* to hold this; return what is to be known of it."""
@@ -257,6 +262,6 @@ class Job:
         self._go_on_from_result(failures=retry_failed, **facts)
 
     def _go_on_from_result(self, *, failures: bool, **facts: Any) -> None:
-        open_result(self.destination)  # which has to be one
+        result_of(self.destination)  # which has to be one
         earlier = Earlier(self.scan.documents, failures)
         self.ledger.begin_again(earlier=earlier, publishing=None, is_finished=None, **facts)

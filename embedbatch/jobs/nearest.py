@@ -34,7 +34,7 @@ def search(destination: str | os.PathLike[str], query: Vector | Sequence[float],
 
     Every vector is compared, a block at a time, in the calling thread; rows that failed are passed over.
     :func:`read_origin` tells which model *query* has to come from. Raises :class:`ConfigurationError` if its size
-    is not that of the vectors, :class:`SourceError` if *destination* is no result of a job.
+    is not that of the vectors or *destination* is a table, :class:`SourceError` if *destination* is no result of a job.
     """
     if k < 1:
         raise ConfigurationError(f"k: expected at least 1, got {k!r}")

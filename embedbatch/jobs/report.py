@@ -17,11 +17,12 @@ from ..version import VERSION
 from .charts import Bars, Chart, Line, draw
 from .markup import Markup, join, tag, text
 from .report_style import STYLE
+from .sinks import Destination, FileName, destination_of
 from .timeline import RATE_LIMITED, Bin, Slice, Timeline
 from .wording import cost, duration, fault, money, rate
 
 if TYPE_CHECKING:
-    from .runner import FileName, Summary
+    from .runner import Summary
     from .task import Progress
 
 MAX_SLICES = 160  # of a chart
@@ -40,7 +41,7 @@ def write_report(
     timeline: Timeline,
     *,
     source: FileName,
-    destination: FileName,
+    destination: FileName | Destination,
     model: str,
     endpoint: str,
     summary: Summary | None = None,
@@ -61,17 +62,17 @@ def write_report(
     if failures is None:
         failures = read_failures(summary.failures_file) if summary and summary.failures_file else ()
     documents = summary or progress
+    target = destination_of(destination)  # whose URL may have a password
     page = _page(
-        f"{Path(source).name} → {Path(destination).name}",
-        _header(source, destination, model, endpoint, began, stopped, summary),
+        f"{Path(source).name} → {target.name}",
+        _header(source, target, model, endpoint, began, stopped, summary),
         _numbers(timeline, summary, progress, price),
         _charts(timeline, runs=summary.runs if summary else 1),
         _failures(list(islice(failures, max_failures)), documents.failures if documents else 0),
     )
-    target = Path(path)
-    unfinished = target.with_name(target.name + ".unfinished")
+    unfinished = Path(f"{os.fspath(path)}.unfinished")
     unfinished.write_text(page, encoding="utf-8")
-    os.replace(unfinished, target)
+    os.replace(unfinished, path)
 
 
 def read_failures(path: Path) -> Iterator[Mapping[str, Any]]:
@@ -101,7 +102,7 @@ def _page(title: str, *parts: Markup) -> str:
 
 def _header(
     source: FileName,
-    destination: FileName,
+    destination: Destination,
     model: str,
     endpoint: str,
     began: datetime | None,
@@ -118,12 +119,12 @@ def _header(
         ("Model", model),
         ("Endpoint", _without_secrets(endpoint)),
         ("Source", source),
-        ("Destination", destination),
+        ("Destination", str(destination)),
         ("Began", began.strftime("%Y-%m-%d %H:%M:%S %Z").strip() if began else None),
     ]
     return tag(
         "header",
-        tag("h1", tag("bdi", Path(source).name), " → ", tag("bdi", Path(destination).name)),
+        tag("h1", tag("bdi", Path(source).name), " → ", tag("bdi", destination.name)),
         tag("p", words, class_=f"state {state}"),
         tag("dl", *(_fact(name, value) for name, value in facts if value), class_="facts"),
     )

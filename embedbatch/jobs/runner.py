@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -23,11 +24,9 @@ from .disk import Disk
 from .dtypes import Dtype
 from .job import Job
 from .parts import rows_of_a_part
-from .sinks import check_columns, check_destination
+from .sinks import Destination, FileDestination, FileName, RowType, destination_of
 from .sources import Columns, Format, Source, open_source, open_table
-from .task import FAILURES, Progress, Shape, Task, beside
-
-FileName: TypeAlias = "str | os.PathLike[str]"
+from .task import Progress, Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +38,10 @@ class Summary:
     are none; *bad_rows*, which could not be read and were passed over, are listed there too; *skipped* are those that
     the embedder's policy passes over. *duplicates* have the vector of an equal document before them. *dimensions* is
     ``None`` if no document was embedded and the model's are not known. *usage* and *seconds* are sums over all runs.
+    *run* is in the rows of a table, where others may be, too.
     """
 
-    destination: Path
+    destination: Path | str
     documents: int
     embedded: int
     failures: int
@@ -53,11 +53,12 @@ class Summary:
     usage: Usage
     seconds: float
     runs: int
+    run: str | None = None
 
 
 async def run(
     source: FileName | Any,
-    destination: FileName,
+    destination: FileName | Destination,
     embedder: Embedder,
     *,
     format: Format | None = None,
@@ -91,9 +92,10 @@ async def run(
     false.
 
     *destination* is a ``.parquet``, ``.npy`` or ``.jsonl`` file, the last also as ``.jsonl.gz`` and ``.jsonl.zst``, or
-    a name without a suffix: a folder of Parquet files. *keep_text* writes the texts too, and *columns* others of the
-    source: those that are named, or ``"all"``. With *dtype* ``"float16"`` the numbers in Parquet and ``.npy`` take half
-    the room, and a vector that float16 has no room for is a failure, with :class:`VectorRangeError`.
+    a name without a suffix: a folder of Parquet files. Or it is a table: a :class:`Postgres`, a :class:`LanceTable`,
+    or a URL of one. *keep_text* writes the texts too, and *columns* others of the source: those that are named, or
+    ``"all"``. With *dtype* ``"float16"`` the numbers take half the room, but for JSON, and a vector that float16 has
+    no room for is a failure, with :class:`VectorRangeError`.
 
     An endpoint that is away is waited for, or ends the job with ``on_outage="stop"``. When *stop* is set nothing more
     is sent, and what is in flight is waited for. *progress* is called in the event loop, ten times a second at most.
@@ -110,13 +112,14 @@ async def run(
 
     Raises :class:`SourceError` for a source and :class:`ConfigurationError` for a destination that cannot be used, or
     a job that was begun otherwise, before anything is sent; :class:`JournalError` for a journal that is broken or
-    cannot be written; and :class:`RunStoppedError` when going on could not help, *max_spend_tokens* is reached by this
-    run, or *stop* was set.
+    cannot be written; :class:`DestinationError` for a database that goes away; and :class:`RunStoppedError` when going
+    on could not help, *max_spend_tokens* is reached by this run, or *stop* was set.
     """
     started_at = anyio.current_time()
-    target = Path(destination)
+    target = destination_of(destination)
     columns = columns if isinstance(columns, str) else tuple(columns)
-    check_destination(target, dtype=dtype, columns=() if isinstance(columns, str) else columns)
+    named = () if isinstance(columns, str) else columns
+    await anyio.to_thread.run_sync(partial(target.check, dtype=dtype, columns=named))
     if embedder.long_input == "chunks":
         raise ConfigurationError('long_input="chunks" gives several vectors, and a file has one row per document')
     bad_rows: list[SourceError] = []
@@ -127,7 +130,7 @@ async def run(
         "skip_bad_rows": skip_bad_rows,
     }
     corpus = _open(source, target, format=format, on_bad_row=bad_rows.append, **reading)
-    asked = {**reading, "keep_text": keep_text, "dtype": dtype}
+    asked = {**reading, "keep_text": keep_text, "dtype": dtype, **target.identity}
     job = Job(target, corpus, disk or Disk(), fresh=fresh)
     try:
         await job.settle(
@@ -140,10 +143,8 @@ async def run(
             extend=extend,
         )
         if not job.is_finished:
-            others = await anyio.to_thread.run_sync(job.columns)
-            check_columns(target, others)
-            shape = Shape(keep_text=keep_text, has_ids=id_column is not None, dtype=dtype, columns=others)
-            task = Task(job, embedder, cache, shape, progress)
+            shape = await _prepare(job, keep_text=keep_text, dtype=dtype)
+            task = Task(job, embedder, cache, shape, progress, has_ids=id_column is not None)
             await task.run(stop, {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}, started_at)
         job.tidy()  # also what a run has left that ended while it did so
         return _summary(job)
@@ -151,16 +152,32 @@ async def run(
         job.close()
 
 
-def _open(source: FileName | Any, destination: Path, *, format: Format | None, **reading: Any) -> Source:
+def _open(source: FileName | Any, destination: Destination, *, format: Format | None, **reading: Any) -> Source:
     if not isinstance(source, str | os.PathLike):
         return open_table(source, **reading)
     path = Path(source)
-    if path.exists() and destination.exists() and path.samefile(destination):
+    target = destination.path if isinstance(destination, FileDestination) else destination.journal
+    if path.exists() and target.exists() and path.samefile(target):
         raise ConfigurationError(f"destination: {destination} is the source")
     return open_source(path, format=format, **reading)
 
 
-def run_blocking(source: FileName | Any, destination: FileName, model: str, **options: Any) -> Summary:
+async def _prepare(job: Job, *, keep_text: bool, dtype: Dtype) -> RowType:
+    """Have the destination make ready, and return what its rows have."""
+    rows = RowType(
+        id_type=job.scan.id_type,
+        keep_text=keep_text,
+        dtype=dtype,
+        columns=await anyio.to_thread.run_sync(job.columns),
+        dimensions=job.ledger.fact("dimensions"),
+    )
+    size = await anyio.to_thread.run_sync(job.destination.prepare, rows, job.run)
+    if rows.dimensions is None and size is not None:
+        job.ledger.state(dimensions=size)
+    return rows
+
+
+def run_blocking(source: FileName | Any, destination: FileName | Destination, model: str, **options: Any) -> Summary:
     """
     Do the same from a script or a notebook, and wait for it.
 
@@ -183,21 +200,22 @@ _OWN = frozenset(signature(run).parameters) - {"source", "destination", "embedde
 
 
 def _summary(job: Job) -> Summary:
-    ledger = job.ledger
+    ledger, target = job.ledger, job.destination
     failures, skipped = ledger.count_failures()
     bad_rows = ledger.bad_rows()
     runs, seconds = ledger.runs()
     return Summary(
-        destination=job.destination,
+        destination=target.path if (is_file := isinstance(target, FileDestination)) else str(target),
         documents=job.scan.documents,
         embedded=sum(part.embedded for part in ledger.complete_parts().values()),
         failures=failures,
         skipped=skipped,
         duplicates=ledger.fact("duplicates"),
         bad_rows=len(bad_rows),
-        failures_file=beside(job.destination, FAILURES) if failures or bad_rows else None,
+        failures_file=target.failures if failures or bad_rows else None,
         dimensions=ledger.fact("dimensions"),
         usage=ledger.usage(),
         seconds=seconds,
         runs=runs,
+        run=None if is_file else job.run,
     )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -19,16 +18,13 @@ from ..store import Store
 from ..store_layers import Layered
 from ..values import Usage
 from .disk import naming
-from .dtypes import Dtype
 from .failures import list_failures
 from .job import Job
 from .journal import Journal
 from .part_writer import PartWriter
 from .segments import Room
-from .sinks import Sink, open_sink, origin_of, room_for
+from .sinks import RowType, Sink, origin_of
 from .work import Work
-
-FAILURES = ".failures.jsonl"
 
 _TELL_AFTER = 0.1  # seconds between two reports of progress
 
@@ -49,16 +45,6 @@ class Progress:
     tokens: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """What a row of the result has: the text, an id from the source, numbers of this type, other columns."""
-
-    keep_text: bool
-    has_ids: bool
-    dtype: Dtype
-    columns: Mapping[str, Any]
-
-
 class Task:
     """One run of a job."""
 
@@ -67,8 +53,10 @@ class Task:
         job: Job,
         embedder: Embedder,
         cache: Cache | None,
-        shape: Shape,
+        shape: RowType,
         progress: Callable[[Progress], object] | None,
+        *,
+        has_ids: bool,
     ) -> None:
         self._job = job
         self._embedder = embedder
@@ -91,7 +79,7 @@ class Task:
             self._journal,
             self._open_sink,
             keeps_text=shape.keep_text,
-            has_ids=shape.has_ids,
+            has_ids=has_ids,
             columns=shape.columns,
         )
 
@@ -147,23 +135,14 @@ class Task:
 
     def _room(self, dimensions: int) -> Room | None:
         job = self._job
-        return room_for(
-            job.folder, job.destination, division=job.division, dimensions=dimensions, dtype=self._shape.dtype
+        return job.destination.room_for(
+            job.folder, division=job.division, dimensions=dimensions, dtype=self._shape.dtype
         )
 
     def _open_sink(self, dimensions: int | None) -> Sink:
         job = self._job
-        return open_sink(
-            job.disk,
-            job.folder,
-            job.destination,
-            origin_of(self._embedder, dimensions),
-            division=job.division,
-            id_type=job.scan.id_type,
-            keep_text=self._shape.keep_text,
-            dtype=self._shape.dtype,
-            columns=self._shape.columns,
-        )
+        origin, rows = origin_of(self._embedder, dimensions), replace(self._shape, dimensions=dimensions)
+        return job.destination.open_sink(job.disk, job.folder, origin, rows, division=job.division, run=job.run)
 
     def _assemble(self) -> None:
         """Make the files of the result, under other names."""
@@ -176,7 +155,7 @@ class Task:
             raise JournalError(reason, path=str(job.folder))
         files = self._writer.sink.assemble(list(job.ledger.complete_parts()))
         if job.ledger.count_failures()[0] or job.ledger.bad_rows():
-            files.insert(0, (list_failures(job), beside(job.destination, FAILURES)))
+            files.insert(0, (list_failures(job), job.destination.failures))
         job.disk.sync_directory(job.folder)
         job.ledger.state(publishing=[(path.name, target.name) for path, target in files])
         job.ledger.sync()  # before the first of them is gone from the folder
@@ -185,13 +164,14 @@ class Task:
         """Give the files of the result their names. It may have been begun before."""
         job = self._job
         files = [
-            (job.folder / name, job.destination.with_name(target)) for name, target in job.ledger.fact("publishing")
+            (job.folder / name, job.destination.failures.with_name(target))
+            for name, target in job.ledger.fact("publishing")
         ]
         if len(files) > 1 and files[-1][0].exists():
             # Between two renames, new ids would stand beside old vectors: rather no vectors.
-            job.disk.remove(job.destination)
+            job.disk.remove(files[-1][1])
         if not job.ledger.count_failures()[0] and not job.ledger.bad_rows():
-            job.disk.remove(beside(job.destination, FAILURES))
+            job.disk.remove(job.destination.failures)
         for path, target in files:
             if path.exists():
                 if target.is_dir():
@@ -199,7 +179,7 @@ class Task:
                 job.disk.replace(path, target)
             elif not target.exists():
                 raise JournalError("is gone. Start over: --fresh, in Python fresh=True", path=str(path))
-        job.disk.sync_directory(job.destination.parent)
+        job.disk.sync_directory(job.destination.failures.parent)
         job.ledger.state(is_finished=True)
         job.ledger.sync()
 
@@ -228,8 +208,3 @@ class Task:
                 tokens=(self._used + usage).total_tokens,
             )
         )
-
-
-def beside(destination: Path, suffix: str) -> Path:
-    """The file beside *destination* whose name goes on with *suffix*."""
-    return destination.with_name(destination.name + suffix)

@@ -36,9 +36,9 @@ class CountingServer(ScriptedServer):
     Right after it has made reply *kill_after* of the run it kills the process *victim*.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, **options: Any) -> None:
         self._dice = Random(seed)
-        super().__init__(latency=lambda request: self._dice.uniform(0, 0.003))
+        super().__init__(latency=lambda request: self._dice.uniform(0, 0.003), **options)
         self.reply_when(self._forget_and_refuse)
         self.answered: Counter[str] = Counter()
         self.in_this_run: set[str] = set()

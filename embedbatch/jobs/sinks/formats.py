@@ -138,11 +138,6 @@ def open_result(destination: str | os.PathLike[str]) -> Result:
             return JsonlResult(path)
 
 
-def read_origin(destination: str | os.PathLike[str]) -> Origin:
-    """What made the vectors in *destination*. Raises :class:`SourceError` if it is no result of a job."""
-    return open_result(destination).origin
-
-
 def _is_result(folder: Path) -> bool:
     return all(path.name.startswith("part-") and path.suffix == ".parquet" for path in folder.iterdir())
 

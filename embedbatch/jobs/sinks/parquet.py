@@ -120,7 +120,7 @@ class ParquetSink:
                         table = pa.Table.from_batches([part.get_batch(block)])
                         read = room.read(len(table) * width) if room else b""
                         vectors = np.frombuffer(read, "<f4").reshape(len(table), self._dimensions)
-                        yield table.add_column(1, self._schema.field("vector"), _lists(vectors, self._dtype))
+                        yield table.add_column(1, self._schema.field("vector"), lists_of(vectors, self._dtype))
 
     def _write(self, target: Path, tables: Iterable[pa.Table], *, as_parquet: bool) -> int:
         """Write *tables* to *target*, which appears when it is complete; return the digest of the file."""
@@ -166,13 +166,13 @@ class ParquetSink:
         ]
         if self._is_folder:
             assert block.vectors is not None
-            columns.insert(1, _lists(block.vectors, self._dtype))
+            columns.insert(1, lists_of(block.vectors, self._dtype))
         if block.texts is not None:
             columns.append(pa.array(block.texts, pa.large_string()))
         for name, values in block.extra.items():
             if name in self._json:
                 values = [None if value is None else encode(value).decode() for value in values]
-            columns.append(_array(values, self._schema.field(name).type))
+            columns.append(array_of(values, self._schema.field(name).type))
         return pa.Table.from_arrays(columns, schema=self._schema if self._is_folder else self._schema.remove(1))
 
     def _part(self, number: int) -> Path:
@@ -255,14 +255,15 @@ def _type_of(kind: str) -> pa.DataType:
     return _TYPES[kind]
 
 
-def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
+def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
+    """An array of *values*; texts in them are made writable."""
     try:
         return pa.array(values, kind)
     except UnicodeEncodeError:
         return pa.array(cleaned(values), kind)
 
 
-def _lists(vectors: Vectors, dtype: Dtype) -> pa.Array[Any]:
+def lists_of(vectors: Vectors, dtype: Dtype) -> pa.Array[Any]:
     """The rows of *vectors* as fixed-size lists, null where they are NaN."""
     rows, dimensions = vectors.shape
     if not dimensions:

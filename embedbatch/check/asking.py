@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 import anyio
 
 from ..embedder import Embedder
+from ..endpoints import Endpoint
 from ..errors import ConfigurationError, ConnectionLostError, RequestError, RunStoppedError
 from ..plan.tokens import Tokenizer
 from ..wire.body import Body
@@ -66,6 +67,11 @@ class Check:
         """Where that is, without what may be a secret: a user, a password, a query."""
         parts = urlsplit(self._embedder.base_url)
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What was known of it before."""
+        return self._embedder.endpoint
 
     @property
     def requests(self) -> int:
@@ -152,12 +158,10 @@ class Check:
     async def _send(self, probe: Probe) -> Answer:
         embedder = self.connect(api_key=probes.WRONG_KEY) if probe.wrong_key else self._embedder
         body = _Whole(probe.count)
-        fields = {"model": embedder.endpoint.model or embedder.model}
         self._sent += 1
         try:
-            reply = await _transport_of(embedder).send(
-                json.dumps(probe.body(fields)).encode(), body, max_reply=_MAX_REPLY
-            )
+            content = json.dumps(_write(probe, embedder.endpoint, embedder.model)).encode()
+            reply = await _transport_of(embedder).send(content, body, max_reply=_MAX_REPLY)
         except RequestError as error:
             return Answer(probe, error=error)
         finally:
@@ -168,6 +172,15 @@ class Check:
 
     def _bound(self, text: str) -> int:
         return self._tokenizer.count(text) if self._tokenizer else len(text.encode()) + 1
+
+
+def _write(probe: Probe, endpoint: Endpoint, model: str) -> dict[str, Any]:
+    """The body of *probe*, whose fields are called as *endpoint* calls them."""
+    names = {"input": endpoint.input_field, "encoding_format": endpoint.encoding_field}
+    if endpoint.dimensions_field is not None:
+        names["dimensions"] = endpoint.dimensions_field
+    body = probe.body({"model": endpoint.model or model, **endpoint.extra_body})
+    return {names.get(name, name): value for name, value in body.items()}
 
 
 class _Whole(Body):

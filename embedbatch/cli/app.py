@@ -338,6 +338,7 @@ def serve(
 def check(
     model: Model = "text-embedding-3-small",
     base_url: BaseUrl = None,
+    endpoint: EndpointName = None,
     max_batch: Annotated[int, typer.Option(help="Inputs in a request, to try.", min=1, max=2_048)] = 256,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write a preset to a file.")] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, whatever it costs.")] = False,
@@ -350,4 +351,5 @@ def check(
     with outcome():
         from .checking import check as ask
 
-        ask(model, options={"base_url": base_url}, max_batch=max_batch, json_file=json, yes=yes)
+        options = {"base_url": base_url, "endpoint": choose(endpoint)}
+        ask(model, options=options, max_batch=max_batch, json_file=json, yes=yes)

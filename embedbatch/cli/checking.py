@@ -21,6 +21,7 @@ from rich.text import Text
 from ..check import Check, Cost, Finding, preset
 from ..check.probes import Probe
 from ..embedder import Embedder
+from ..endpoints import UNKNOWN, as_mapping
 from ..errors import ConfigurationError
 from ..prices import Price, price_of
 from ..version import VERSION
@@ -54,8 +55,10 @@ def check(model: str, *, options: Mapping[str, Any], max_batch: int, json_file: 
     show(findings, Console())
     print(f"{asking.requests:,} requests were sent.")
     if json_file is not None:
-        name = urlsplit(asking.base_url).hostname or "endpoint"
-        found = preset(findings, asking.answers, name=name, base_url=asking.base_url)
+        known = {name: value for name, value in as_mapping(asking.endpoint).items() if name != "hosts"}
+        if asking.endpoint.name == UNKNOWN.name:
+            known["name"] = urlsplit(asking.base_url).hostname or "endpoint"
+        found = {**known, **preset(findings, asking.answers, name=known["name"], base_url=asking.base_url)}
         about = {"by": f"embedbatch {VERSION}", "on": datetime.now(UTC).date().isoformat(), "model": model}
         found["notes"] = {"checked": about, **found["notes"]}
         json_file.write_text(json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 import pybase64
 import pytest
 
-from embedbatch import ConfigurationError, RunStoppedError
+from embedbatch import ConfigurationError, Endpoint, RunStoppedError
 from embedbatch.check import preset
 from embedbatch.testing import Capacity, ProviderSimulator, Received, Scripted, ScriptedServer
 
@@ -289,3 +289,18 @@ async def test_nonsense_breaks_nothing(body: bytes) -> None:
 
         assert found["dimensions"] == 8
         assert found["text"] is found["token_arrays"] is found["empty"] is False
+
+
+async def test_fields_are_called_as_the_endpoint_calls_them() -> None:
+    """What every request needs is in it, and half of the dimensions are asked for by their other name."""
+    server = openai_like(dimensions=16)
+    endpoint = Endpoint(name="e", dimensions_field="output_dimension", extra_body={"input_type": "document"})
+
+    await make_check(server, endpoint=endpoint).run()
+
+    assert {request.body["input_type"] for request in server.received} == {"document"}
+    assert [request.body["output_dimension"] for request in server.received if "output_dimension" in request.body] == [
+        8,
+        32,
+    ]
+    assert not any("dimensions" in request.body for request in server.received)

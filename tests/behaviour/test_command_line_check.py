@@ -18,6 +18,7 @@ from rich.console import Console
 from embedbatch import Endpoint, embed
 from embedbatch.check import Cost, Finding
 from embedbatch.cli.checking import is_much, show
+from embedbatch.endpoints import PRESETS, read_endpoint
 from embedbatch.prices import Price
 from embedbatch.testing import Scripted, ScriptedServer
 
@@ -70,6 +71,18 @@ def test_the_preset_is_an_endpoint(server: ScriptedServer, endpoint: list[str], 
     assert embed(["a"], model="m", endpoint=preset, api_key=KEY).vectors.shape == (1, 16)
     assert notes["base64"] == {"value": "honoured", "words": "honoured: float32, little-endian"}
     assert notes["checked"]["model"] == "m"
+
+
+def test_what_was_known_before_stays_in_the_preset(endpoint: list[str], tmp_path: Path) -> None:
+    """A server that is named: what cannot be asked is kept, and what was found stands beside it."""
+    file = tmp_path / "preset.json"
+
+    result = call(*endpoint, "--endpoint", "one-api", "--json", file, env={"OPENAI_API_KEY": KEY})
+
+    assert result.exit_code == 0, result.stderr
+    known, found = PRESETS["one-api"], read_endpoint(file)
+    assert (found.name, found.rate_headers, found.refusals) == ("one-api", known.rate_headers, known.refusals)
+    assert (found.source, found.normalised) == ("found by embedbatch check", True)
 
 
 def test_a_first_request_that_fails_is_said(endpoint: list[str]) -> None:

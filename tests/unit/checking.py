@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from embedbatch import Embedder
+from embedbatch import Embedder, Endpoint
 from embedbatch.check import Check, Finding
 from embedbatch.testing import Received, Scripted, ScriptedServer
 
@@ -37,13 +37,13 @@ def openai_like(**options: Any) -> ScriptedServer:
     return refuse(server, lambda it: it.headers.get("authorization") != f"Bearer {KEY}", error("no such key", 401))
 
 
-def make_check(server: Any, **options: Any) -> Check:
-    """A check of *server*."""
+def make_check(server: Any, *, endpoint: Endpoint | None = None, **options: Any) -> Check:
+    """A check of *server*, which is *endpoint* as far as that is known."""
+
+    always = {"base_url": "http://test/v1", "api_key": KEY, "transport": server, "endpoint": endpoint, "rng": Random(1)}
 
     def connect(**given: Any) -> Embedder:
-        return Embedder(
-            "m", **{"base_url": "http://test/v1", "api_key": KEY, "transport": server, "rng": Random(1), **given}
-        )
+        return Embedder("m", **{**always, **given})
 
     return Check(connect=connect, **options)
 

@@ -22,8 +22,8 @@ from .disk import Disk
 from .rows import digest
 
 _HASH_BYTES = 16
-_TOGETHER = 2_000_000  # documents that are sorted at once: some 100 MB
-_READ = 1_000_000  # hashes that are looked at in one go
+_TOGETHER = 1_000_000  # documents that are sorted at once: some 90 MB
+_READ = 250_000  # hashes that are looked at in one go
 
 Positions = npt.NDArray[np.int64]
 
@@ -61,22 +61,26 @@ def find_duplicates(hashes: Path, together: int = _TOGETHER) -> npt.NDArray[np.i
     size = hashes.stat().st_size // _HASH_BYTES
     if not size:
         return np.empty((0, 2), np.int64)
-    table = np.memmap(hashes, np.uint64, "r", shape=(size, 2))
     ranges = -(-size // together)
     bounds = [number * 2**64 // ranges for number in range(ranges + 1)]
-    found = [_find_in(table, low, high) for low, high in pairwise(bounds)]
+    found = [_find_in(hashes, low, high) for low, high in pairwise(bounds)]
     pairs = np.concatenate(found)
     return pairs[np.argsort(pairs[:, 0])]
 
 
-def _find_in(table: npt.NDArray[np.uint64], low: int, high: int) -> npt.NDArray[np.int64]:
+def _find_in(hashes: Path, low: int, high: int) -> npt.NDArray[np.int64]:
     """The duplicates among the hashes from *low* up to *high*."""
     picked: list[Positions] = []
-    for first in range(0, len(table), _READ):
-        part = table[first : first + _READ, 0]
-        picked.append(np.flatnonzero((part >= np.uint64(low)) & (part <= np.uint64(high - 1))) + first)
-    positions = np.concatenate(picked)
-    keys = table[positions]
+    kept: list[npt.NDArray[np.uint64]] = []
+    first = 0
+    with hashes.open("rb") as file:
+        while data := file.read(_READ * _HASH_BYTES):
+            table = np.frombuffer(data, np.uint64).reshape(-1, 2)
+            rows = np.flatnonzero((table[:, 0] >= np.uint64(low)) & (table[:, 0] <= np.uint64(high - 1)))
+            picked.append(rows + first)
+            kept.append(table[rows])
+            first += len(table)
+    positions, keys = np.concatenate(picked), np.concatenate(kept)
     order = np.argsort(keys[:, 0], kind="stable")  # of equals, the earlier position first
     positions, keys = positions[order], keys[order]
     begins = np.flatnonzero(np.r_[True, keys[1:, 0] != keys[:-1, 0]])  # of each group of equals

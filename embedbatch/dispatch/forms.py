@@ -31,10 +31,10 @@ class Forms:
         """True until a request like *batch*, all texts or all token arrays, was answered."""
         return ("token_arrays" if is_arrays(batch) else "encoding_format") not in self._proven
 
-    def is_outdated(self, form: Form, batch: Batch) -> bool:
-        """True if *batch* would not be put in *form* any more."""
-        now = self.form if is_arrays(batch) else replace(self.form, token_arrays=form.token_arrays)
-        return now != form
+    def at_most(self, trial: Form) -> Form:
+        """What both *trial* and all that is known ask for: what was learned since a trial began holds for it too."""
+        encoding = max(self.form.encoding_format, trial.encoding_format, key=_ENCODINGS.index)
+        return Form(encoding, self.form.dimensions and trial.dimensions, self.form.token_arrays and trial.token_arrays)
 
     def other(self, form: Form, batch: Batch, field: Field | None, tried: tuple[Form, ...]) -> Form | None:
         """Another form for *batch*, which was refused in *form* for its *field*, or for what nobody said."""
@@ -64,7 +64,7 @@ class Forms:
     def passes(self, form: Form, batch: Batch) -> list[tuple[Field, str]]:
         """*batch* was answered in *form*: keep to that where it asks for less. Returns what is new."""
         before = self.form
-        self._lower(form)
+        self.form = self.at_most(form)
         if form.encoding_format == self.form.encoding_format:
             self._proven.add("encoding_format")
         if form.dimensions:
@@ -79,12 +79,6 @@ class Forms:
         self.form = replace(before, token_arrays=False)
         return list(_differences(before, self.form))
 
-    def _lower(self, form: Form) -> None:
-        encoding = max(self.form.encoding_format, form.encoding_format, key=_ENCODINGS.index)
-        self.form = Form(
-            encoding, self.form.dimensions and form.dimensions, self.form.token_arrays and form.token_arrays
-        )
-
     def learned(self) -> dict[str, object]:
         """What is asked for otherwise than at first, as JSON can carry it."""
         return {name: getattr(self.form, name) for name, _ in _differences(self.first, self.form)}
@@ -92,7 +86,7 @@ class Forms:
     def recall(self, learned: Mapping[str, Any]) -> None:
         """Begin with what :meth:`learned` has told before. What is no such thing is passed over."""
         encoding = learned.get("encoding_format", self.form.encoding_format)
-        self._lower(
+        self.form = self.at_most(
             Form(
                 encoding if encoding in _ENCODINGS else self.form.encoding_format,
                 learned.get("dimensions") is not False,

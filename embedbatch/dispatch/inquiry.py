@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from ..errors import RequestRefusedError
 from ..events import BatchSplit, CapLearned, FormLearned, Observe
@@ -97,7 +98,10 @@ class Inquiry:
 
     def _is_outdated(self, piece: Piece, route: Route) -> bool:
         """True if *piece* was put as nobody would any more: something was learned since it was sent."""
-        return piece.trial is None and piece.form is not None and route.forms.is_outdated(piece.form, piece.batch)
+        if piece.form is None:
+            return False
+        now = route.form_of(piece)
+        return piece.form != (now if is_arrays(piece.batch) else replace(now, token_arrays=piece.form.token_arrays))
 
     def _learn(self, news: Iterable[tuple[Field, str]], piece: Piece, route: Route, work: Work) -> None:
         for field, instead in news:

@@ -115,7 +115,9 @@ class Route:
 
     def form_of(self, piece: Piece) -> Form:
         """How *piece* is to be put here."""
-        return piece.trial if piece.trial is not None and piece.trial_at is self else self.forms.form
+        if piece.trial is None or piece.trial_at is not self:
+            return self.forms.form
+        return self.forms.at_most(piece.trial)
 
     @property
     def max_pace_bytes(self) -> float:

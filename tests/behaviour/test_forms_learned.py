@@ -223,3 +223,21 @@ async def test_a_size_that_no_field_can_ask_for_is_still_demanded(make_embedder:
             await embedder.embed(["a"])
 
     assert not any(map(asks_for_size, server.received))
+
+
+async def test_what_one_part_learns_holds_for_the_others(make_embedder: MakeEmbedder) -> None:
+    """base64 is refused by name, a size and a second input without a word: the parts of one batch learn together."""
+    server = refuses(
+        (asks_for("base64"), NO_BASE64), (asks_for_size, UNNAMED), (lambda request: len(request.inputs) > 1, UNNAMED)
+    )
+
+    async with make_embedder(transport=server, dimensions=8, limits=Limits(max_batch_inputs=5)) as embedder:
+        embeddings = await embedder.embed(TEXTS[:20])
+        stats = embedder.stats()
+
+    assert_aligned(embeddings, TEXTS[:20], server)
+    assert stats.forms == {
+        "openai-compatible encoding_format": "float",
+        "openai-compatible dimensions": "omitted",
+    }
+    assert sum(map(asks_for_size, server.received)) <= 5

@@ -11,6 +11,7 @@ from ..values import Batch
 from ..wire.refusal import Field
 from ..wire.request import Form
 
+DOUBTFUL = 3  # inputs in a row
 _ENCODINGS: tuple[EncodingFormat, ...] = ("base64", "float", None)  # from the shortest replies to the least asked
 
 
@@ -19,17 +20,32 @@ class Forms:
     The form of requests that one endpoint takes, as far as it is known: it begins with *first*, and asks for less.
 
     What was part of a request that was answered is proven. A refusal that names a field, or that comes to one input
-    before what it has is proven, is tried in other forms; the first that passes is kept.
+    before what it has is proven, is tried in other forms; the first that passes is kept. When inputs are refused by
+    themselves one after the other, and nothing passes in between, what was proven is in doubt: behind a gateway
+    another upstream may answer now.
     """
 
     def __init__(self, first: Form) -> None:
         self.first = first
         self.form = first
         self._proven: set[Field] = set()
+        self._alone = 0  # inputs that were refused by themselves since anything passed, or forms were tried in vain
 
     def is_open(self, batch: Batch) -> bool:
         """True until a request like *batch*, all texts or all token arrays, was answered."""
-        return ("token_arrays" if is_arrays(batch) else "encoding_format") not in self._proven
+        return ("token_arrays" if is_arrays(batch) else "encoding_format") not in self._proven or self._in_doubt
+
+    @property
+    def _in_doubt(self) -> bool:
+        return self._alone >= DOUBTFUL
+
+    def refuses_one(self) -> None:
+        """An input was refused by itself, without a word about its form."""
+        self._alone += 1
+
+    def is_in_vain(self) -> None:
+        """No form helps: it is not the form."""
+        self._alone = 0
 
     def at_most(self, trial: Form) -> Form:
         """What both *trial* and all that is known ask for: what was learned since a trial began holds for it too."""
@@ -53,17 +69,19 @@ class Forms:
 
     def _unnamed(self, batch: Batch) -> Iterator[Form]:
         form = self.form
-        if is_arrays(batch) and form.token_arrays and "token_arrays" not in self._proven:
+        proven = set() if self._in_doubt else self._proven
+        if is_arrays(batch) and form.token_arrays and "token_arrays" not in proven:
             yield replace(form, token_arrays=False)
-        if "encoding_format" not in self._proven:
+        if "encoding_format" not in proven:
             yield from self._named(form, batch, "encoding_format")
-        if form.dimensions and "dimensions" not in self._proven:
+        if form.dimensions and "dimensions" not in proven:
             yield replace(form, dimensions=False)
             yield replace(form, dimensions=False, encoding_format=None)
 
     def passes(self, form: Form, batch: Batch) -> list[tuple[Field, str]]:
         """*batch* was answered in *form*: keep to that where it asks for less. Returns what is new."""
         before = self.form
+        self._alone = 0
         self.form = self.at_most(form)
         if form.encoding_format == self.form.encoding_format:
             self._proven.add("encoding_format")

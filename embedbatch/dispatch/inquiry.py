@@ -86,7 +86,15 @@ class Inquiry:
             work.pieces.put_back(piece)
             return True
         piece.trial = None
+        if field is None:
+            forms.is_in_vain()
         return False
+
+    def distrust(self, piece: Piece, route: Route, work: Work) -> bool:
+        """*piece* is refused without a word, or its reply is no use: it may be the form. False if that is in vain."""
+        if len(piece.batch) == 1:
+            route.forms.refuses_one()
+        return self.put_otherwise(piece, route, work)
 
     def suspect(self, piece: Piece, route: Route, work: Work) -> None:
         """The form of *piece* may be the matter: others need not find that out too."""
@@ -112,7 +120,7 @@ class Inquiry:
 
     def _refuse_one(self, piece: Piece, fault: Fault, route: Route, work: Work, *, more: bool) -> None:
         about_form = fault.error.status != 413 and not is_about_one_input(str(fault.error))
-        if about_form and isinstance(fault.error, RequestRefusedError) and self.put_otherwise(piece, route, work):
+        if about_form and isinstance(fault.error, RequestRefusedError) and self.distrust(piece, route, work):
             return
         spoiled(piece)
         work.fail(piece, fault)

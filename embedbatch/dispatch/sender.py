@@ -316,7 +316,7 @@ class Sender:
         elif fault.action is Action.SPLIT:
             more = self._exchange.accounts[work.account] > 1
             self._inquiry.refuse(piece, fault, route, work, more=more)
-        elif _may_be_one_input(fault) and self._inquiry.put_otherwise(piece, route, work):
+        elif _may_be_one_input(fault) and self._inquiry.distrust(piece, route, work):
             pass
         elif _may_be_one_input(fault) and divisible:
             work.pieces.halve(piece, asked=ASKED_AGAIN - 1)

@@ -241,3 +241,21 @@ async def test_what_one_part_learns_holds_for_the_others(make_embedder: MakeEmbe
         "openai-compatible dimensions": "omitted",
     }
     assert sum(map(asks_for_size, server.received)) <= 5
+
+
+@pytest.mark.parametrize("refusal", [UNNAMED, Scripted(body={"object": "list", "data": []})], ids=["400", "empty 200"])
+async def test_an_upstream_that_changes_its_mind_costs_two_texts(
+    refusal: Scripted, make_embedder: MakeEmbedder
+) -> None:
+    """After good replies base64 is refused without a word: two texts fail alone, with the third float is found."""
+    server = refuses((lambda request: request.number > 5 and asks_for("base64")(request), refusal))
+
+    async with make_embedder(
+        transport=server, limits=Limits(max_batch_inputs=10, max_concurrent_requests=1)
+    ) as embedder:
+        embeddings = await embedder.embed(TEXTS[:200], on_failure="collect")
+        stats = embedder.stats()
+
+    assert len(embeddings.failures) == 2
+    assert stats.forms == {"openai-compatible encoding_format": "float"}
+    assert stats.caps == {}

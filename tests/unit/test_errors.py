@@ -12,6 +12,7 @@ import pytest
 
 from embedbatch import errors
 from embedbatch.errors import (
+    DestinationError,
     EmbedbatchError,
     FailedDocumentsError,
     InputTooLongError,
@@ -25,6 +26,9 @@ from embedbatch.values import Embeddings, Failure
 EVERY = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, EmbedbatchError)]
 TOO_LONG = InputTooLongError("faq-17", tokens=9_310, limit=8_192)
 RESULT = Embeddings(np.ones((1, 2), np.float32), ["faq-17"], [None], [Failure("faq-17", 0, TOO_LONG)])
+
+
+SPECIAL = (DestinationError, InputTooLongError, JournalError, SourceError)
 
 
 def pickled(error: EmbedbatchError) -> EmbedbatchError:
@@ -42,7 +46,8 @@ def pickled(error: EmbedbatchError) -> EmbedbatchError:
         SourceError("no such column", path="corpus.csv", line=7),
         InvalidTextError("a lone surrogate"),
         JournalError("disk I/O error", path="ledger.sqlite"),
-        *(kind("words") for kind in EVERY if kind not in (InputTooLongError, JournalError, SourceError)),
+        DestinationError("the connection was closed", destination="postgresql://host/db?table=docs"),
+        *(kind("words") for kind in EVERY if kind not in SPECIAL),
     ],
     ids=lambda error: type(error).__name__,
 )

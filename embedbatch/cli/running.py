@@ -59,7 +59,7 @@ def run(
     """
     check(model, options)
     target = destination_of(destination)
-    near = target.failures.with_name(f".{target.name}.stdin")
+    near = target.journal.with_name(f".{target.journal.stem}.stdin")
     with in_file(source, near, job.get("format")) as file, cache or nullcontext():
         task = partial(_run, file, target, model, {**job, "cache": cache}, options, watch)
         summary, cut = anyio.run(task, backend_options=loop_options())

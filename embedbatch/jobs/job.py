@@ -215,8 +215,10 @@ class Job:
     def _check_identity(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         changed = differences(before, now)
         if changed:
+            moved = before.get("destination") != now.get("destination")
+            rather = "Name another journal: --journal, in Python journal=" if moved else _START_OVER
             raise ConfigurationError(
-                f"{self.folder} is of another job: {'; '.join(changed)}. Run it as it was begun. {_START_OVER}"
+                f"{self.folder} is of another job: {'; '.join(changed)}. Run it as it was begun. {rather}"
             )
 
     def _find_change(self, *, extend: bool) -> Fingerprint | None:

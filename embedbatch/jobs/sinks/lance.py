@@ -7,6 +7,7 @@ Tables of LanceDB: a row for each document, those of a part in one commit.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,8 +58,8 @@ class LanceTable:
             ) from error
         if key not in (None, "id"):
             raise ConfigurationError(f"key: expected 'id' or nothing, got {key!r}")
-        if not table:
-            raise ConfigurationError("table: it has no name")
+        if not re.fullmatch(r"[\w.-]+", table, re.ASCII):
+            raise ConfigurationError(f"table: expected a name of letters, digits, _, - and ., got {table!r}")
         self._lancedb: Any = lancedb
         self._uri, self._key = os.fspath(uri), key
         self._folder = None if "://" in self._uri else Path(self._uri).absolute()
@@ -100,13 +101,12 @@ class LanceTable:
             self._disk_place(self._folder)
 
     def prepare(self, rows: RowType, run: str) -> int | None:
-        """Make the table, unless it is there or the size of the vectors is not known."""
+        """Compare the table with them, if it is there."""
         check_names(rows.columns, taken=_OWN_COLUMNS)
+        sink = LanceSink(self, Disk(), rows, Division(0, 1), run)
         with self.naming():
             table = self.table()
-            if table is None and not rows.dimensions:
-                return None
-            return LanceSink(self, Disk(), rows, Division(0, 1), run).open(table).dimensions
+        return None if table is None else sink.compare(table)
 
     def holds(self, documents: int, run: str) -> bool:
         with self.naming():
@@ -168,7 +168,6 @@ class LanceSink:
     """
 
     def __init__(self, destination: LanceTable, disk: Disk, rows: RowType, division: Division, run: str) -> None:
-        self.dimensions: int | None = None
         self._destination = destination
         self._disk = disk
         self._rows = rows
@@ -216,15 +215,26 @@ class LanceSink:
     def assemble(self, numbers: Iterable[int]) -> list[tuple[Path, Path]]:
         return []  # it is there already
 
-    def open(self, table: Any) -> LanceSink:
-        """Take *table*, or make one. Raises :class:`ConfigurationError` if it is another one than is needed."""
-        schema = self._schema()
-        if table is None:
-            table = self._destination.table(schema)
-            self.dimensions = self._rows.dimensions
-        else:
-            self.dimensions = self._compare(table.schema, schema)
-        return self
+    def compare(self, table: Any) -> int | None:
+        """The size of the vectors in *table*. Raises :class:`ConfigurationError` if it is not as is needed."""
+        there, needed = table.schema, self._schema()
+        wrong: list[str] = []
+        size = None
+        for field in needed:
+            found = there.field(field.name).type if field.name in there.names else None
+            if field.name == "embedding" and found is not None:
+                size = getattr(found, "list_size", None)
+                if not self._rows.dimensions and size and found.value_type == field.type.value_type:
+                    continue
+            if found != field.type:
+                wrong.append(f"column {field.name} is {found or 'missing'}, and {field.type} is needed")
+        wrong += [f"column {name} is there too" for name in there.names if name not in needed.names]
+        if wrong:
+            raise ConfigurationError(
+                f"{self._destination}: the table is there, and is another one: {'; '.join(wrong)}. Name another table, "
+                "or change this one"
+            )
+        return size
 
     def _table(self) -> Any:
         if not self._rows.dimensions:
@@ -234,9 +244,9 @@ class LanceSink:
                 destination=str(self._destination),
             )
         with self._destination.naming():
-            if self.dimensions is None:
-                self.open(self._destination.table())
-            return self._destination.table()
+            table = self._destination.table(self._schema())
+            self.compare(table)
+            return table
 
     def _where(self, number: int) -> str:
         return f"{_of(self._run)} AND row >= {self._division.first(number)} AND row < {self._division.end(number)}"
@@ -257,26 +267,6 @@ class LanceSink:
         if self._rows.keep_text:
             fields.append(pa.field("text", pa.large_string()))
         return pa.schema([*fields, *fields_of(self._rows.columns)])
-
-    def _compare(self, there: Any, needed: Any) -> int | None:
-        """The size of vectors in a table that is *there*."""
-        wrong: list[str] = []
-        size = None
-        for field in needed:
-            found = there.field(field.name).type if field.name in there.names else None
-            if field.name == "embedding" and found is not None:
-                size = getattr(found, "list_size", None)
-                if not self._rows.dimensions and size and found.value_type == field.type.value_type:
-                    continue
-            if found != field.type:
-                wrong.append(f"column {field.name} is {found or 'missing'}, and {field.type} is needed")
-        wrong += [f"column {name} is there too" for name in there.names if name not in needed.names]
-        if wrong:
-            raise ConfigurationError(
-                f"{self._destination}: the table is there, and is another one: {'; '.join(wrong)}. Name another table, "
-                "or change this one"
-            )
-        return size
 
     def _batch(self, block: Block, first: int) -> Any:
         import pyarrow as pa

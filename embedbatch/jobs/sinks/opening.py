@@ -19,7 +19,7 @@ from .origin import Origin
 from .postgres import Postgres
 from .result import Result, Sink
 
-_URL = re.compile(r"(postgres(?:ql)?|lancedb):/", re.IGNORECASE)
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)  # also what has become of one as a path
 
 
 class FileDestination:
@@ -76,6 +76,8 @@ def destination_of(destination: FileName | Destination, journal: FileName | None
         if journal is not None:
             raise ConfigurationError("journal: is for tables of databases; that of a file stands beside it")
         return FileDestination(Path(destination))
+    if scheme not in ("lancedb", "postgres", "postgresql"):
+        raise ConfigurationError(f"destination: expected a file, or postgresql://… or lancedb://…, got {scheme}://…")
     if not isinstance(destination, str) or "://" not in destination:
         raise ConfigurationError(f"destination: a {scheme}:// URL is a text, not a path")
     if scheme == "lancedb":

@@ -27,6 +27,10 @@ from .result import Block
 _LONGEST_NAME = 63  # bytes: what is longer is cut by PostgreSQL
 _DEFAULTS = {"connect_timeout": "10", "keepalives_idle": "30", "keepalives_interval": "10", "keepalives_count": "3"}
 
+_NOT_UNDERSTOOD = (
+    "destination: the URL of the database cannot be understood. What is special there is escaped in a password: @ is "
+    "%40, / is %2F, % is %25"
+)
 _DURABLE = "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
 
 
@@ -57,7 +61,9 @@ class Postgres:
         try:
             self._parameters: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(dsn)
         except psycopg.Error:  # whose message may tell the password
-            raise ConfigurationError("destination: the URL of the database cannot be understood") from None
+            raise ConfigurationError(_NOT_UNDERSTOOD) from None
+        if "@" in str(self._parameters.get("host", "")):
+            raise ConfigurationError(_NOT_UNDERSTOOD)
         self.name = table
         self.journal, self.failures = place_of(table, journal)
         self._schema, self._table, self._key = schema, name, key
@@ -100,17 +106,15 @@ class Postgres:
                 raise ConfigurationError(f"{self}: expected a database in UTF8, got {encoding}")
 
     def prepare(self, rows: RowType, run: str) -> int | None:
-        """Make the table, unless it is there or the size of the vectors is not known, and try to write to it."""
+        """Try to make the table, unless it is there, and to write to it. It stays as it is until there is a part."""
         check_names(rows.columns, taken=OWN_COLUMNS)
         for name in rows.columns:
             _check_name("columns", name)
         with self._connection(ConfigurationError) as connection:
             table = self._open(connection, rows, run)
             table.put(connection, 0, 0, [])
-            if not table.is_new or rows.dimensions:
-                return table.dimensions
             connection.rollback()
-        return None
+        return table.dimensions
 
     def holds(self, documents: int, run: str) -> bool:
         with self._connection(DestinationError) as connection:
@@ -151,7 +155,7 @@ class Postgres:
         """
         A transaction, which is committed in the end.
 
-        Raises :class:`DestinationError` if the database goes away, and *refused* for what it does not take.
+        Raises :class:`DestinationError` if the database is not there or goes away, and *refused* for what it refuses.
         """
         import psycopg
 
@@ -167,8 +171,9 @@ class Postgres:
             reason = self._told(error)
             if refused is ConfigurationError and not isinstance(error, psycopg.OperationalError):
                 raise ConfigurationError(f"{self}: {reason}") from None
-            kept = "What was done is kept; the same call goes on once the database does"
-            raise DestinationError(f"{reason}. {kept}", destination=str(self)) from None
+            kept = "What was done is kept; the same call goes on from there"
+            rest = "Nothing was sent" if refused is ConfigurationError else kept
+            raise DestinationError(f"{reason.rstrip('.?')}. {rest}", destination=str(self)) from None
 
     def _told(self, error: Any) -> str:
         """What the database says: no value of a row, which may be in the rest, and no password."""

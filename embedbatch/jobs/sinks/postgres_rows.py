@@ -48,7 +48,7 @@ def column_types(rows: RowType) -> dict[str, str]:
 
 class Table:
     """
-    A table, in the transactions that are handed in; *is_new* if it was made in that of :meth:`open`.
+    A table, in the transactions that are handed in.
 
     *dimensions* is the size of the vectors that it has room for, ``None`` for any.
     """
@@ -56,7 +56,6 @@ class Table:
     def __init__(self, schema: str, name: str, run: str, key: str | None) -> None:
         from psycopg import sql
 
-        self.is_new = False
         self.dimensions: int | None = None
         self._name = sql.Identifier(*(each for each in (schema, name) if each))
         self._run = UUID(run)
@@ -84,8 +83,7 @@ class Table:
             raise ConfigurationError(f"pgvector has room for {_MAX_DIMENSIONS:,} dimensions, not {rows.dimensions:,}")
         self._rows, self._types = rows, dict(types)
         self._find_vectors(connection, _VECTORS[rows.dtype][0])
-        self.is_new = self._oid(connection) is None
-        if self.is_new:
+        if self._oid(connection) is None:
             columns = [sql.SQL("{} {}{}").format(sql.Identifier(n), *self._declared(n)) for n in types]
             columns.append(sql.SQL("PRIMARY KEY ({})").format(sql.SQL("id" if self._key else 'run, "row"')))
             connection.execute(sql.SQL("CREATE TABLE {} ({})").format(self._name, sql.SQL(", ").join(columns)))

@@ -19,6 +19,7 @@ from .parts import Part
 from .parts.ceiling import Ceiling
 from .parts.cold_start import ColdStart
 from .parts.growth import Growth
+from .parts.jobs import Jobs
 from .parts.latency import Latency
 from .parts.long_documents import LongDocuments
 from .parts.memory import Memory
@@ -39,6 +40,7 @@ TYPICAL = {
     "singles": 45,
     "growth": 125,
     "cold": 115,
+    "jobs": 90,
 }
 
 
@@ -53,6 +55,7 @@ def parts(*, quick: bool) -> list[Part]:
         Singles(quick),
         Growth(quick),
         ColdStart(quick),
+        Jobs(quick),
     ]
 
 

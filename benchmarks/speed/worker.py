@@ -8,10 +8,12 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -163,6 +165,29 @@ async def chunk(case: Case, base_url: str) -> Outcome:
     return outcome(case, section, vectors=case.texts, extra=extra)
 
 
+async def job(case: Case, base_url: str) -> Outcome:
+    """A file of JSON lines, into files on the disk; without a destination the same texts, streamed into nothing."""
+    destination = dict(case.settings)["destination"]
+    with tempfile.TemporaryDirectory(prefix="embedbatch-bench-") as folder:
+        client: Any = make(case, base_url)
+        asked = list(texts(case.texts))
+        section = Section()
+        for name, some in ("warm-up", list(texts(case.warm_up, WARM_UP_FROM))), ("source", asked):
+            source = Path(folder, f"{name}.jsonl")
+            source.write_text("".join(json.dumps({"text": text}) + "\n" for text in some))
+            target = Path(folder, f"{name}-{destination}")
+            ask(base_url, "POST", "/reset", {})
+            with Section() as section:
+                if destination is None:
+                    await client.stream_file(source)
+                else:
+                    await client.write_file(source, target)
+        await client.aclose()
+        if destination is not None:
+            Checker(case.dimensions).check(asked, client.read_file(target))
+    return outcome(case, section, vectors=case.texts, server=count_inputs(base_url, case.texts))
+
+
 async def start(case: Case, base_url: str) -> Outcome:
     """Processes that run one statement; the first ones, which may compile what they import, are not timed."""
     command = [sys.executable, "-c", dict(case.settings)["statement"]]
@@ -184,7 +209,7 @@ def time_process(command: Sequence[str]) -> Section:
 
 
 TASKS: dict[str, Callable[[Case, str], Awaitable[Outcome]]] = {
-    task.__name__: task for task in (embed, hold, stream, singles, chunk, start)
+    task.__name__: task for task in (embed, hold, stream, singles, chunk, job, start)
 }
 
 

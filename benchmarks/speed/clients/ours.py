@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from embedbatch import Embedder, Limits
 
@@ -42,8 +46,33 @@ class Embedbatch(Client):
     def stream(self, texts: Any) -> Any:
         return self._embedder.stream(texts)
 
+    async def stream_file(self, source: Path) -> None:
+        """Embed what the file has, and keep nothing."""
+        async with self.stream(texts_of(source)) as results:
+            async for _ in results:
+                pass
+
+    async def write_file(self, source: Path, destination: Path) -> None:
+        """The same as a job."""
+        from embedbatch import jobs  # which has what the other parts need not have in memory
+
+        await jobs.run(source, destination, self._embedder)
+
+    def read_file(self, destination: Path) -> Any:
+        """The vectors that a job has written."""
+        from embedbatch.jobs.sinks import open_result
+
+        return np.concatenate(list(open_result(destination).blocks()))
+
     async def aclose(self) -> None:
         await self._embedder.aclose()
+
+
+def texts_of(source: Path) -> Iterator[str]:
+    """The texts in a file of JSON lines."""
+    with source.open() as file:
+        for line in file:
+            yield json.loads(line)["text"]
 
 
 def make(case: Case, base_url: str) -> Embedbatch:

@@ -1,5 +1,5 @@
 """
-The seven parts, each in a module of its own: its cases, how they are shown, and what they must show.
+The eight parts, each in a module of its own: its cases, how they are shown, and what they must show.
 
 The order of the module is that of a part: sizes, cases, tables, verdicts.
 """

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -171,21 +171,27 @@ async def job(case: Case, base_url: str) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="embedbatch-bench-") as folder:
         client: Any = make(case, base_url)
         asked = list(texts(case.texts))
-        section = Section()
-        for name, some in ("warm-up", list(texts(case.warm_up, WARM_UP_FROM))), ("source", asked):
-            source = Path(folder, f"{name}.jsonl")
-            source.write_text("".join(json.dumps({"text": text}) + "\n" for text in some))
-            target = Path(folder, f"{name}-{destination}")
+        sections: list[Section] = []
+        for some in (texts(case.warm_up, WARM_UP_FROM), asked):
+            source = write_lines(Path(folder, f"{len(sections)}.jsonl"), some)
+            target = Path(folder, f"{len(sections)}-{destination}")
             ask(base_url, "POST", "/reset", {})
             with Section() as section:
                 if destination is None:
                     await client.stream_file(source)
                 else:
                     await client.write_file(source, target)
+            sections.append(section)
         await client.aclose()
         if destination is not None:
             Checker(case.dimensions).check(asked, client.read_file(target))
-    return outcome(case, section, vectors=case.texts, server=count_inputs(base_url, case.texts))
+    return outcome(case, sections[-1], vectors=case.texts, server=count_inputs(base_url, case.texts))
+
+
+def write_lines(path: Path, some: Iterable[str]) -> Path:
+    """A file of JSON lines with these texts."""
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in some))
+    return path
 
 
 async def start(case: Case, base_url: str) -> Outcome:

@@ -21,15 +21,19 @@ SETTINGS = {
 
 
 class Cluster:
-    """A cluster in *folder*, whose superuser is ``alice``; *tools* are PostgreSQL's programs."""
+    """A cluster in *folder*, whose superuser is ``alice``; the programs are those of the *package* of PostgreSQL."""
 
-    def __init__(self, tools: Path, folder: Path) -> None:
+    def __init__(self, package: Path, folder: Path) -> None:
         self.folder = folder
-        self._tools = tools
         self._server: subprocess.Popen[bytes] | None = None
         # PostgreSQL refuses to run as root. What dies with its parent needs nobody to stop it.
         as_nobody = ["--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
         self._run = ["setpriv", "--pdeathsig=INT", *as_nobody] if shutil.which("setpriv") else []
+        if as_nobody:  # who may not be able to read the environment
+            for part in (f"{package.name}.libs", f"{package.name}/pginstall"):
+                shutil.copytree(package.parent / part, folder / part, symlinks=True)
+            package = folder / package.name
+        self._tools = package / "pginstall" / "bin"
         secret = folder / "password"
         secret.write_text(PASSWORD, encoding="utf-8")
         if as_nobody:
@@ -70,10 +74,10 @@ def _environment() -> dict[str, str]:
 
 
 @contextmanager
-def running(tools: Path) -> Iterator[Cluster]:
+def running(package: Path) -> Iterator[Cluster]:
     """A cluster that runs as long as the block."""
     with tempfile.TemporaryDirectory(prefix="pg", dir="/tmp") as folder:  # short: the path of a socket is
-        cluster = Cluster(tools, Path(folder))
+        cluster = Cluster(package, Path(folder))
         cluster.start()
         try:
             yield cluster

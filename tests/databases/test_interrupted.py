@@ -156,10 +156,11 @@ def test_killed_while_the_server_takes_a_part(dsn: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("key", ["", "&key=id"])
 @pytest.mark.parametrize("kind", ["postgres", "lance"])
-async def test_stopped_and_resumed(dsn: str, tmp_path: Path, kind: str) -> None:
+async def test_stopped_and_resumed(dsn: str, tmp_path: Path, kind: str, key: str) -> None:
     """A stop event ends the run in order; the same call goes on, and sends nothing twice."""
-    url = f"{dsn}&table=docs" if kind == "postgres" else f"lancedb://{tmp_path}/db?table=docs"
+    url = f"{dsn}&table=docs{key}" if kind == "postgres" else f"lancedb://{tmp_path}/db?table=docs{key}"
     source, texts = corpus(tmp_path, 200)
     server = refusing_server(dimensions=DIMENSIONS, latency=0.05)
     stop = anyio.Event()

@@ -64,6 +64,22 @@ async def test_other_columns_and_every_character_arrive(tmp_path: Path) -> None:
     assert [second.others[name] for name in ("n", "x", "ok", "j", "l")] == [None] * 5
 
 
+async def test_a_part_is_a_version(tmp_path: Path) -> None:
+    """Readers can go back to what there was before it."""
+    import lancedb
+
+    source, texts = corpus(tmp_path)
+    await embed(source, f"lancedb://{tmp_path}/db?table=docs", refusing_server(dimensions=DIMENSIONS))
+
+    table = lancedb.connect(tmp_path / "db").open_table("docs")
+    rows = []
+    for version in table.list_versions():
+        table.checkout(version["version"])
+        rows.append(table.count_rows())
+
+    assert rows == [0, 16, 32, 48, len(texts)]
+
+
 async def test_float16_is_kept(tmp_path: Path) -> None:
     """With dtype float16 the numbers are those of float16."""
     source = write_jsonl(tmp_path / "c.jsonl", [{"id": 1, "text": "one"}])

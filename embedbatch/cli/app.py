@@ -170,8 +170,8 @@ def run(
             planning.plan_run(source, model, job=job, options=options, price=price)
             return
         watch = running.Watch(report=report, log_json=log_json, price=price, max_cost=max_cost)
-        known = running.open_cache(cache, cache_max_bytes)
         target = destination_of(output, journal)
+        known = running.open_cache(cache, cache_max_bytes)
         _fail_unless(running.run(source, target, model, job=job, options=options, watch=watch, cache=known))
 
 

@@ -328,6 +328,34 @@ async def test_no_password_is_shown_anywhere(dsn: str, tmp_path: Path) -> None:
         assert not [words for words in said if secret in words]
 
 
+@pytest.mark.parametrize("password", ["gehe@im", "1234/geheim", "gehe%zzim", "gehe?im", "gehe#im"])
+async def test_a_password_that_is_not_escaped_is_not_shown(password: str) -> None:
+    """Whatever libpq takes it for."""
+    url = f"postgresql://alice:{password}@127.0.0.1:1/db?table=docs"
+
+    with pytest.raises((ConfigurationError, DestinationError)) as raised:
+        jobs.Postgres.from_url(url).check(dtype="float32", columns=())
+
+    assert not [piece for piece in ("gehe", "im@", "1234") if piece in str(raised.value)]
+
+
+async def test_a_journal_has_a_folder_of_its_own(dsn: str, tmp_path: Path) -> None:
+    """A folder with something else in it is left alone, and one that cannot be made is named."""
+    source, _ = corpus(tmp_path)
+    server = refusing_server(dimensions=DIMENSIONS)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("all of it")
+
+    for journal, words in (("mine", "there is something else"), ("no/where", "there is no directory")):
+        with pytest.raises(ConfigurationError, match=words):
+            await embed(source, jobs.Postgres(dsn, table="docs", journal=tmp_path / journal), server)
+    await embed(source, jobs.Postgres(dsn, table="docs", journal=tmp_path / "elsewhere"), server)
+
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "all of it"
+    assert (tmp_path / "elsewhere" / "ledger.sqlite").exists()
+    assert (tmp_path / "elsewhere.failures.jsonl").exists()
+
+
 async def test_a_table_cannot_be_searched(dsn: str) -> None:
     """It says what to do instead."""
     with pytest.raises(ConfigurationError, match="embedding <=>"):

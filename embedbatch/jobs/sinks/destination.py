@@ -95,5 +95,5 @@ def check_place(journal: Path) -> None:
         raise ConfigurationError(f"journal: there is no directory {journal.parent}")
     if not os.access(journal.parent, os.W_OK):
         raise ConfigurationError(f"journal: the directory {journal.parent} cannot be written to")
-    if journal.is_dir() and any(not (journal / "ledger.sqlite").exists() for _ in journal.iterdir()):
+    if journal.is_dir() and any(journal.iterdir()) and not (journal / "ledger.sqlite").exists():
         raise ConfigurationError(f"journal: there is something else in the directory {journal}")

@@ -56,14 +56,14 @@ class Postgres:
         if key not in (None, "id"):
             raise ConfigurationError(f"key: expected 'id' or nothing, got {key!r}")
         schema, _, name = table.rpartition(".")
-        for each in (schema, name):
-            _check_name("table", each, may_be_empty=each is schema)
+        for each in (schema, name) if schema else (name,):
+            _check_name("table", each)
         try:
             self._parameters: dict[str, Any] = psycopg.conninfo.conninfo_to_dict(dsn)
         except psycopg.Error:  # whose message may tell the password
             raise ConfigurationError(_NOT_UNDERSTOOD) from None
-        if "@" in str(self._parameters.get("host", "")):
-            raise ConfigurationError(_NOT_UNDERSTOOD)
+        if any("@" in str(self._parameters.get(name, "")) for name in ("host", "port", "dbname")):
+            raise ConfigurationError(_NOT_UNDERSTOOD)  # which would show the rest of a password
         self.name = table
         self.journal, self.failures = place_of(table, journal)
         self._schema, self._table, self._key = schema, name, key
@@ -214,6 +214,6 @@ class PostgresSink:
         return []  # it is there already
 
 
-def _check_name(what: str, name: str, *, may_be_empty: bool = False) -> None:
-    if "\0" in name or len(name.encode(errors="replace")) > _LONGEST_NAME or not (name or may_be_empty):
+def _check_name(what: str, name: str) -> None:
+    if not name or "\0" in name or len(name.encode(errors="replace")) > _LONGEST_NAME:
         raise ConfigurationError(f"{what}: {name!r} cannot be a name in PostgreSQL, of up to {_LONGEST_NAME} bytes")

@@ -147,6 +147,17 @@ async def test_another_table_is_refused_before_anything_is_sent(tmp_path: Path, 
     assert not server.received
 
 
+async def test_a_column_that_lance_cannot_have_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    """A name with a dot, for one."""
+    source = write_jsonl(tmp_path / "c.jsonl", [{"id": 1, "text": "one", "a.b": 2}])
+    server = ScriptedServer(dimensions=4)
+
+    with pytest.raises(ConfigurationError, match=r"the table cannot be made: .* a\.b"):
+        await embed(source, f"lancedb://{tmp_path}/db?table=docs", server, columns="all")
+
+    assert not server.received and not (tmp_path / "db" / "docs.lance").exists()
+
+
 async def test_sizes_that_nobody_said(tmp_path: Path) -> None:
     """The first reply says it, or the table that is there does; failures alone make none."""
     source, texts = corpus(tmp_path)

@@ -251,6 +251,17 @@ async def test_a_table_that_is_there_may_have_more(dsn: str, tmp_path: Path) -> 
     assert len(server.received) > 0 and len(texts) == 50
 
 
+async def test_names_are_names(dsn: str, tmp_path: Path) -> None:
+    """Whatever is in them, they are quoted; nothing of them is a part of a statement."""
+    source = write_jsonl(tmp_path / "c.jsonl", [{"id": 1, "text": "one", 'a"%s {} ;--': 5}])
+    name = 'docs"; DROP TABLE x; -- %s {}'
+    execute(dsn, "CREATE TABLE x ()")
+
+    await embed(source, jobs.Postgres(dsn, table=name), ScriptedServer(dimensions=DIMENSIONS), columns="all")
+
+    assert execute(dsn, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1") == [(name,), ("x",)]
+
+
 async def test_vectors_of_another_size_than_the_table_has_stop_the_run(dsn: str, tmp_path: Path) -> None:
     """Where nobody says the size before the first reply, that reply is the last."""
     source, _ = corpus(tmp_path)

@@ -101,12 +101,18 @@ class LanceTable:
             self._disk_place(self._folder)
 
     def prepare(self, rows: RowType, run: str) -> int | None:
-        """Compare the table with them, if it is there."""
+        """Compare the table with them; if there is none, make it in memory."""
         check_names(rows.columns, taken=_OWN_COLUMNS)
         sink = LanceSink(self, Disk(), rows, Division(0, 1), run)
         with self.naming():
             table = self.table()
-        return None if table is None else sink.compare(table)
+        if table is not None:
+            return sink.compare(table)
+        try:
+            self._lancedb.connect("memory://").create_table(self.name, schema=sink.schema())
+        except (RuntimeError, ValueError) as error:
+            raise ConfigurationError(f"{self}: the table cannot be made: {_told(error)}") from error
+        return None
 
     def holds(self, documents: int, run: str) -> bool:
         with self.naming():
@@ -149,9 +155,8 @@ class LanceTable:
         except (ConfigurationError, DestinationError):
             raise
         except (OSError, RuntimeError, ValueError) as error:
-            reason = str(error).partition("\n")[0][:300] or type(error).__name__
             kept = "What was done is kept; the same call goes on once the reason is gone"
-            raise DestinationError(f"{reason}. {kept}", destination=str(self)) from error
+            raise DestinationError(f"{_told(error)}. {kept}", destination=str(self)) from error
 
     def _disk_place(self, folder: Path) -> None:
         there = next(each for each in (folder, *folder.parents) if each.exists())
@@ -217,7 +222,7 @@ class LanceSink:
 
     def compare(self, table: Any) -> int | None:
         """The size of the vectors in *table*. Raises :class:`ConfigurationError` if it is not as is needed."""
-        there, needed = table.schema, self._schema()
+        there, needed = table.schema, self.schema()
         wrong: list[str] = []
         size = None
         for field in needed:
@@ -244,14 +249,15 @@ class LanceSink:
                 destination=str(self._destination),
             )
         with self._destination.naming():
-            table = self._destination.table(self._schema())
+            table = self._destination.table(self.schema())
             self.compare(table)
             return table
 
     def _where(self, number: int) -> str:
         return f"{_of(self._run)} AND row >= {self._division.first(number)} AND row < {self._division.end(number)}"
 
-    def _schema(self) -> Any:
+    def schema(self) -> Any:
+        """That of the table."""
         import pyarrow as pa
 
         from .parquet import fields_of
@@ -275,7 +281,7 @@ class LanceSink:
 
         assert block.vectors is not None
         count = len(block.ids)
-        schema = self._schema()
+        schema = self.schema()
         ids = list(map(str, block.ids)) if self._rows.id_type == "str" else block.ids
         columns: dict[str, Any] = {
             "run": pa.array([self._run] * count, pa.string()),
@@ -327,6 +333,11 @@ class LanceSink:
                 self._synced.add(path)
         for path in (folder.parent, folder, *(each for each in folder.iterdir() if each.is_dir())):
             self._disk.sync_directory(path)
+
+
+def _told(error: Exception) -> str:
+    """What LanceDB says, without where in its sources it says so."""
+    return re.sub(r",? /\S+\.rs:[\d:]+", "", str(error).partition("\n")[0])[:300] or type(error).__name__
 
 
 def _of(run: str) -> str:

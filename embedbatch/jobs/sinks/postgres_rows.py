@@ -71,9 +71,9 @@ class Table:
 
         if self._oid(connection) is None:
             return False
-        where = sql.SQL("true" if self._key else "run = %(run)s")
+        where = sql.SQL("true") if self._key else sql.SQL("run = {}").format(self._run)
         query = sql.SQL("SELECT EXISTS (SELECT 1 FROM {} WHERE {})").format(self._name, where)
-        return bool(connection.execute(query, {"run": self._run}).fetchone()[0])
+        return bool(connection.execute(query).fetchone()[0])
 
     def open(self, connection: Any, rows: RowType, types: Mapping[str, str]) -> None:
         """Make it with these *types*, unless it is there. Raises :class:`ConfigurationError` if it has others."""
@@ -97,8 +97,9 @@ class Table:
 
         columns = sql.SQL(", ").join(map(sql.Identifier, self._types))
         if not self._key:
-            where = sql.SQL('DELETE FROM {} WHERE run = %s AND "row" >= %s AND "row" < %s').format(self._name)
-            connection.execute(where, (self._run, first, end))
+            # Literals: a name in a statement with parameters could not have a % in it.
+            delete = sql.SQL('DELETE FROM {} WHERE run = {} AND "row" >= {} AND "row" < {}')
+            connection.execute(delete.format(self._name, self._run, first, end))
             self._copy(connection, self._name, columns, first, blocks)
             return
         part = sql.Identifier("pg_temp", _PART)
@@ -128,9 +129,11 @@ class Table:
         # The sum of 64 bits of each row, which is numeric: the order does not matter, and nothing cancels out.
         query = sql.SQL(
             "SELECT count(*), coalesce(sum(hashtextextended(concat_ws(' ', \"row\", id, coalesce(tokens, -1), "
-            'md5({send}(embedding))), 0)), 0) FROM {table} WHERE run = %s AND "row" >= %s AND "row" < %s'
+            "encode(sha256({send}(embedding)), 'hex')), 0)), 0) "
+            'FROM {table} WHERE run = {run} AND "row" >= {first} AND "row" < {end}'
         )
-        count, total = connection.execute(query.format(send=send, table=self._name), (self._run, first, end)).fetchone()
+        query = query.format(send=send, table=self._name, run=self._run, first=first, end=end)
+        count, total = connection.execute(query).fetchone()
         return (int(total) + int(count) * 0x9E3779B97F4A7C15) % 2**64 - 2**63
 
     def _find_vectors(self, connection: Any, kind: str) -> None:

@@ -36,6 +36,7 @@ from .work import Answer, Work
 _LIMITED = 3  # refusals for a rate after which a piece is halved: it may be more than a short window grants
 _RATE_PATIENCE = 120.0  # seconds: the longest window over which rates are commonly counted is a minute
 _ROUNDS = 3  # of all its attempts that the last input of a run is given while an outage is waited for
+_DOUBTED = 2  # attempts that brought a 500, after which a probe is made of a part
 _CLOSER = 2  # attempts that are left to the halves of a piece that only brings faults
 
 
@@ -254,6 +255,8 @@ class Sender:
             return True
         if piece.limited >= _LIMITED and len(piece.batch) > 1:
             return True
+        if self._is_doubted(piece, error, account):
+            return True
         last_good_at = max(route.good_at for route in self.router.routes)
         if self._waits_for_outage(fault, account):
             goes_on = anyio.current_time() - max(piece.begun_at, last_good_at) <= self._retries.max_outage
@@ -263,6 +266,19 @@ class Sender:
             goes_on = gets_on or account.budget.spend()
         piece.ends_run = not goes_on
         return not goes_on
+
+    def _is_doubted(self, piece: Piece, error: _FaultError, account: Account) -> bool:
+        """
+        True if each of the 500s for *piece* may as well be about one of its inputs as about the endpoint.
+
+        An endpoint that worked, and seems to be away, is better probed with parts: where one input is bad, a half of
+        them shows that it works. And a part needs no second attempt while others succeed.
+        """
+        if error.fault.error.status != 500 or len(piece.batch) == 1 or not error.route.is_proven:
+            return False
+        if error.route.limiter.is_away:
+            return piece.attempts >= _DOUBTED
+        return piece.is_part
 
     def _waits_for_outage(self, fault: Fault, account: Account) -> bool:
         """True if the run waits for an endpoint that is away. One never reached is taken for a wrong address."""

@@ -330,3 +330,21 @@ async def test_a_text_that_makes_500s_amid_successes_fails_alone(
     assert embeddings is not None
     assert tuple(failure.position for failure in embeddings.failures) == poison
     assert all(isinstance(failure.error, ServerError) for failure in embeddings.failures)
+
+
+@pytest.mark.parametrize("on_outage", ["stop", "wait"])
+async def test_many_texts_that_make_500s_do_not_pass_for_an_outage(
+    on_outage: Literal["stop", "wait"], make_embedder: MakeEmbedder
+) -> None:
+    """One text in a hundred, so that two batches in three bring nothing but 500s: halves of them show what works."""
+    texts = texts_of(2_000)
+    poison = set(texts[50::100])
+    server = ScriptedServer(latency=0.05)
+    server.reply_when(lambda request: Scripted(status=500) if poison & set(map(str, request.inputs)) else None)
+    limits = Limits(max_batch_inputs=64, max_concurrent_requests=8)
+
+    async with make_embedder(transport=server, limits=limits) as embedder:
+        embeddings = await embedder.embed(texts, on_outage=on_outage, on_failure="collect")
+
+    assert [failure.position for failure in embeddings.failures] == list(range(50, 2_000, 100))
+    assert len(server.received) <= 20 * 2 * 7 + 2_000 // 64 * 4

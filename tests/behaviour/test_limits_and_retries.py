@@ -155,7 +155,7 @@ async def test_backoff_grows_and_ends(server: ScriptedServer, make_embedder: Mak
 
 
 async def test_a_document_that_always_fails_does_not_stop_the_others(make_embedder: MakeEmbedder) -> None:
-    """5 attempts, after which the server might be away; then parts, one attempt each, until the culprit is alone."""
+    """5 or 6 attempts, by when the others were done; then parts, one attempt each, until the culprit is alone."""
     texts = [f"text {n}" for n in range(64)]
     server = ScriptedServer(latency=1.0)
     server.reply_when(lambda request: Scripted(status=500) if "text 20" in request.inputs else None)
@@ -168,7 +168,7 @@ async def test_a_document_that_always_fails_does_not_stop_the_others(make_embedd
     kept = [n for n in range(64) if n != 20]
     np.testing.assert_array_equal(embeddings.vectors[kept], [server.vector_of(texts[n]) for n in kept])
     with_it = [len(request.inputs) for request in server.received if "text 20" in request.inputs]
-    assert with_it == [16] * 5 + [8, 4, 2] + [1] * 2
+    assert with_it in ([16] * 5 + [8, 4, 2, 1, 1], [16] * 6 + [8, 4, 2, 1, 1])
     assert embeddings.failures[0].attempts == len(with_it)
 
 

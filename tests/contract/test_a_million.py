@@ -50,8 +50,8 @@ print(msgspec.json.encode(told).decode())
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc to read memory from")
-def test_a_million_documents_take_no_more_memory_than_a_fifth_of_them(tmp_path: Path) -> None:
-    """Flat from the first fifth on, and 200 MB at most beside what the flow may hold; each vector is its text's."""
+def test_a_million_documents_take_no_more_memory_than_two_fifths_of_them(tmp_path: Path) -> None:
+    """Flat once a part was written, and 200 MB at most beside what the flow may hold; each vector is its text's."""
     source, target = tmp_path / "c.txt", tmp_path / "v.npy"
     with source.open("w") as file:
         file.writelines(f"{text(number)[:60]}\n" for number in range(DOCUMENTS))
@@ -72,7 +72,7 @@ def test_a_million_documents_take_no_more_memory_than_a_fifth_of_them(tmp_path: 
 
     told = msgspec.json.decode(done.stdout)
     begun = told["seen"][0][1]
-    early = max(size for documents, size in told["seen"] if documents <= DOCUMENTS // 5)
+    early = max(size for documents, size in told["seen"] if documents <= DOCUMENTS * 2 // 5)  # a part is written
     assert (told["embedded"], told["again"]) == (DOCUMENTS, 0)
     assert max(size for _, size in told["seen"]) - early < 40 * MEGABYTE
     assert max(size for _, size in told["seen"]) - begun < 200 * MEGABYTE

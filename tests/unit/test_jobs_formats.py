@@ -254,7 +254,7 @@ def test_a_missing_package_is_named_with_its_remedy(name: str, package: str, rem
         f"import sys; sys.modules[{package!r}] = None\n"
         "from pathlib import Path\n"
         "from embedbatch.errors import ConfigurationError\n"
-        "from embedbatch.jobs.sinks import check_destination\n"
+        "from embedbatch.jobs.sinks.formats import check_destination\n"
         "check_destination(Path('v.npy'))\n"
         f"try: check_destination(Path({name!r}))\n"
         f"except ConfigurationError as error: message = str(error)\n"

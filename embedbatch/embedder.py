@@ -22,6 +22,7 @@ from .endpoints import ApiKey, Endpoint, public_url
 from .errors import ConfigurationError, FailedDocumentsError, InvalidInputError, RunStoppedError
 from .events import Event, Observe, observe_nothing
 from .models import Model
+from .parts import Parts
 from .plan.chunker import Chunker
 from .plan.inputs import Inputs, read_input, read_inputs
 from .plan.packer import Caps, Packer
@@ -244,6 +245,8 @@ class Embedder:
         reports = Reports(self._observe)
         stopped: RunStoppedError | None = None
         parts = self._parts(account, chunker, reports.observe, ordered=row_per_chunk)
+        if isinstance(parts.store, NoStore):  # another may keep what it is given, and the result is the caller's
+            parts = replace(parts, rows_for=collector.rows_for)
         async with pipeline.run(documents, parts) as blocks:
             try:
                 async for block in blocks:
@@ -324,14 +327,14 @@ class Embedder:
 
     def _parts(
         self, account: Account, chunker: Chunker, observe: Observe, *, ordered: bool, store: Store | None = None
-    ) -> pipeline.Parts:
+    ) -> Parts:
         self._settle_in_loop()
         if store is None:  # it is bound to the embedder's own role
             store = self._store if account.fields == self._roles.voice.fields else NoStore()
         if account.remaining is not None:
             # By their bytes alone texts would seem to cost four times as much, and the run would end early.
             chunker = replace(chunker, count_tokens=True)
-        return pipeline.Parts(
+        return Parts(
             chunker=chunker,
             packer=Packer(partial(self._caps, account)),
             send=self._sender.send,
@@ -344,7 +347,7 @@ class Embedder:
             observe=observe,
         )
 
-    def _urgent_parts(self, voice: Voice) -> pipeline.Parts:
+    def _urgent_parts(self, voice: Voice) -> Parts:
         chunker = voice.chunker
         if chunker.long_input == "chunks":
             chunker = replace(chunker, long_input="error")

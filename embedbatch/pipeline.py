@@ -10,13 +10,11 @@ result goes out. (Charging on delivery would deadlock: an ordered output can wai
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import Any
 
@@ -27,14 +25,13 @@ from anyio.abc import TaskGroup
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from .assemble.reassembler import Block, Reassembler
-from .dispatch.account import Account
 from .dispatch.work import Answer
 from .errors import EmbedbatchError, NotAttemptedError, RunStoppedError, SpendLimitError
-from .events import DocumentCut, DocumentFailed, DocumentRepaired, Observe, RunStopped
-from .plan.chunker import Chunker, Plan, Source, source_of
+from .events import DocumentCut, DocumentFailed, DocumentRepaired, RunStopped
+from .parts import Parts
+from .plan.documents import Plan, Source, source_of
 from .plan.packer import Packer
-from .settings import LINGER, MAX_LINGER, Limits
-from .store import Store
+from .settings import LINGER, MAX_LINGER
 from .tasks import task_group
 from .values import Batch, Chunks, Document, Failure, Id, Vectors
 from .window import Window, size, size_of_text
@@ -44,22 +41,6 @@ SLAB_EFFORT = 500_000  # characters to tokenize (about 50 ms) after which a slab
 INLINE = 20_000  # characters to tokenize (about 2 ms) up to which a slab is not worth a thread
 TICK = 64  # documents of a source that never waits, for which the clock is read once: it costs as much as one of them
 BLOCK = 256  # documents that are handed out at once, at most
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What one run is made of."""
-
-    chunker: Chunker
-    packer: Packer
-    send: Callable[[Batch, Account], Awaitable[Answer]]
-    account: Account
-    limits: Limits
-    workers: int
-    ordered: bool
-    store: Store
-    observe: Observe
-    in_thread: Callable[..., Awaitable[Any]] = functools.partial(anyio.to_thread.run_sync, abandon_on_cancel=True)
 
 
 @asynccontextmanager
@@ -135,7 +116,12 @@ class Run:
                     return
         elif type(self._source) is list:  # of which many can be taken at once
             items = iter(self._source)
-            while not account.closed and (some := list(islice(items, TICK))):
+            while not account.closed:
+                if len(self._arrived) + TICK > SLAB:
+                    await self._wait_for_planner()
+                    continue
+                if not (some := list(islice(items, TICK))):
+                    return
                 self._now = anyio.current_time()
                 if not self._try_to_enter_together(some):
                     await self._read_some(some)
@@ -156,7 +142,7 @@ class Run:
         if set(map(type, items)) != {str}:
             return False
         sizes = list(map(size_of_text, items))
-        may_enter = self._window.has_room(sum(sizes), len(items)) and len(self._arrived) + len(items) <= SLAB
+        may_enter = self._window.has_room(sum(sizes), len(items))
         if may_enter:
             positions = range(self._entered, self._entered + len(items))
             self._entered += len(items)
@@ -192,13 +178,17 @@ class Run:
         """Return once the planner keeps up and the window has room, or the run has stopped."""
         account = self._parts.account
         while len(self._arrived) >= SLAB and not account.closed:
-            self._taken = anyio.Event()
-            await self._taken.wait()
+            await self._wait_for_planner()
         while not self._window.has_room(nbytes) and not account.closed:
             self._window_is_full = True
             self._news.set()
             await self._window.wait_for_change()
         self._window_is_full = False
+
+    async def _wait_for_planner(self) -> None:
+        """Return once it has taken some of what arrived, or the run has stopped."""
+        self._taken = anyio.Event()
+        await self._taken.wait()
 
     def _admit(self, id: Id | None, content: Any, nbytes: int) -> None:
         position = self._entered
@@ -252,14 +242,19 @@ class Run:
     async def _plan_slab(self) -> Chunks:
         """Chunk some of what arrived; keep what needs no sending, return the rest."""
         chunker = self._parts.chunker
-        slab: list[Source] = []
-        effort = 0
-        while self._arrived and len(slab) < SLAB and effort < SLAB_EFFORT:
-            slab.append(self._arrived.popleft())
-            effort += chunker.effort(slab[-1].content)
-        self._taken.set()
-        plan = chunker.plan(slab) if effort <= INLINE else await self._parts.in_thread(chunker.plan, slab)
-        self._note(plan)
+        plan = chunker.plan_short(self._arrived)
+        if plan is not None:
+            self._arrived.clear()
+            self._taken.set()
+        else:
+            slab: list[Source] = []
+            effort = 0
+            while self._arrived and effort < SLAB_EFFORT:
+                slab.append(self._arrived.popleft())
+                effort += chunker.effort(slab[-1].content)
+            self._taken.set()
+            plan = chunker.plan(slab) if effort <= INLINE else await self._parts.in_thread(chunker.plan, slab)
+            self._note(plan)
         known = await self._parts.store.known(plan.chunks)
         if not known:
             return plan.chunks
@@ -306,11 +301,19 @@ class Run:
 
     async def _work(self, batches: MemoryObjectReceiveStream[Batch]) -> None:
         """Send batches and keep what comes back, until there are no more."""
-        with batches:
-            async for batch in batches:
+        with batches, suppress(anyio.EndOfStream):
+            while True:
+                try:
+                    batch = batches.receive_nowait()  # which saves a turn of the event loop
+                except anyio.WouldBlock:
+                    batch = await batches.receive()
                 if not self._parts.account.closed:
-                    await self._keep(await self._parts.send(batch, self._parts.account))
+                    await self._keep(await self._parts.send(batch, self._parts.account, self._rows_for))
         self._leave()
+
+    def _rows_for(self, positions: Sequence[int]) -> Vectors | None:
+        """Where the vectors of whole documents may be written; those of parts of one would meet there."""
+        return None if self._reassembler.has_parts(positions) else self._parts.rows_for(positions)
 
     async def _keep(self, answer: Answer) -> None:
         stopped = answer.stopped or self._parts.account.closed_by  # which may be another run's news

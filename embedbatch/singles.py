@@ -15,6 +15,7 @@ from .assemble.collector import Collector
 from .assemble.reassembler import Block
 from .dispatch.account import Account
 from .errors import ConnectionFailedError, EmbedbatchError, InputError, RunStoppedError
+from .parts import Parts
 from .rounds import Round, Rounds, Slot
 from .values import Document, Failure, Usage, Vector
 
@@ -118,7 +119,7 @@ class Singles:
     *parts* makes the parts of a run. *dimensions* is the size of the vectors where it is known before.
     """
 
-    def __init__(self, parts: Callable[[], pipeline.Parts], *, dimensions: int | None) -> None:
+    def __init__(self, parts: Callable[[], Parts], *, dimensions: int | None) -> None:
         self._parts = parts
         self._dimensions = dimensions
         self._rounds: Rounds[_Call] = Rounds()

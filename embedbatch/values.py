@@ -7,7 +7,7 @@ one request. Batches are columns, not objects per text: the whole budget of a te
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -202,6 +202,17 @@ class Chunks:
         """The chunks in the given *rows*, in that order."""
         columns = (self.inputs, self.documents, self.parts, self.tokens, self.bounds)
         return Chunks(*([column[row] for row in rows] for column in columns))  # type: ignore[arg-type]
+
+
+RowsFor: TypeAlias = Callable[[Sequence[int]], "Vectors | None"]
+"""
+Tells where the vectors of the documents at these positions may be written as they come: float32 of shape
+(positions, dimensions), or ``None``. What is written there counts only once it was delivered.
+"""
+
+
+def no_rows(positions: Sequence[int]) -> Vectors | None:
+    """Vectors may be written nowhere yet."""
 
 
 Batch: TypeAlias = Chunks

@@ -26,7 +26,8 @@ from .pooling import WeightedMean
 class Block:
     """
     Results that may be handed out, as columns: *positions*, *ids*, *tokens* and *spans* are parallel to the rows
-    of *vectors*, float32 of shape (rows, dimensions). *documents*, *rows* and *bytes* are what the window gets back.
+    of *vectors*, float32 of shape (rows, dimensions), which stand in *arrays*, one after the other. *documents*, *rows*
+    and *bytes* are what the window gets back.
     *entered_at* is the sum of the times at which the documents entered, *first_entered_at* the earliest.
     """
 
@@ -34,13 +35,20 @@ class Block:
     ids: list[Id] = field(default_factory=list)
     tokens: list[int | None] = field(default_factory=list)
     spans: list[Span | None] = field(default_factory=list)
-    vectors: Vectors = field(default_factory=lambda: np.empty((0, 0), np.float32))
+    arrays: list[Vectors] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     documents: int = 0
     rows: int = 0
     bytes: int = 0
     entered_at: float = 0.0
     first_entered_at: float = math.inf
+
+    @property
+    def vectors(self) -> Vectors:
+        """All rows in one array."""
+        if not self.arrays:
+            return np.empty((0, 0), np.float32)
+        return self.arrays[0] if len(self.arrays) == 1 else np.concatenate(self.arrays)
 
     def report(self, now: float) -> DocumentsEmbedded:
         """The event of handing it out."""
@@ -104,10 +112,11 @@ class Reassembler:
         self._several: dict[int, _Several] = {}
         self._more_rows: dict[int, int] = {}  # than one, that documents were expected to have
         self._ready: dict[int, _Done | Failure] = {}
+        self._whole: dict[int, Block] = {}  # of one reply each, by their first position
 
     def __len__(self) -> int:
         """Documents that have entered and not gone out."""
-        return len(self._unfinished)
+        return len(self._unfinished) + sum(block.documents for block in self._whole.values())
 
     def enter(self, position: int, id: Id, nbytes: int, now: float = 0.0) -> None:
         """Note a document; positions are counted from 0 without a gap."""
@@ -131,10 +140,13 @@ class Reassembler:
         Returns the documents that this ended in a failure: those whose chunks cancel each other out.
         """
         counts = [tokens or None for tokens in batch.tokens]
-        done = zip(repeat(vectors), range(len(batch)), range(1, len(batch) + 1), zip(counts), repeat(_NO_SPAN))
-        if self._are_plain(batch.documents):
-            self._ready.update(zip(batch.documents, done, strict=True))
+        if batch and self._are_plain(batch.documents):
+            block = self._release(batch.documents)
+            block.positions, block.tokens, block.spans = batch.documents, counts, [None] * len(batch)
+            block.arrays.append(vectors)
+            self._whole[batch.documents[0]] = block
             return []
+        done = zip(repeat(vectors), range(len(batch)), range(1, len(batch) + 1), zip(counts), repeat(_NO_SPAN))
         failures: list[Failure] = []
         for row, (position, alone) in enumerate(zip(batch.documents, done, strict=True)):
             if position not in self._unfinished or position in self._ready:
@@ -146,14 +158,22 @@ class Reassembler:
         return failures
 
     def _are_plain(self, positions: Sequence[int]) -> bool:
-        """True if these are documents of one chunk each that have neither vector nor failure, as nearly all have."""
+        """
+        True if these are documents of one chunk each that have neither vector nor failure, as nearly all have; and,
+        where order matters, follow each other.
+        """
         distinct = set(positions)
         return (
             len(distinct) == len(positions)
+            and (not self._ordered or are_consecutive(positions))
             and self._unfinished.keys() >= distinct
             and self._ready.keys().isdisjoint(distinct)
-            and self._several.keys().isdisjoint(distinct)
+            and not self.has_parts(distinct)
         )
+
+    def has_parts(self, positions: Iterable[int]) -> bool:
+        """True if one of these documents has several chunks, of which not all have come."""
+        return not self._several.keys().isdisjoint(positions)
 
     def _deliver_part(self, position: int, part: int, tokens: int, vector: Vector) -> list[Failure]:
         several = self._several[position]
@@ -192,49 +212,76 @@ class Reassembler:
         return [position for position in self._unfinished if position not in self._ready]
 
     def take(self, max_documents: int) -> Block | None:
-        """What may go out now, at most *max_documents*, or ``None``."""
-        if self._ordered:
-            first = self._next
-            while self._next in self._ready and self._next - first < max_documents:
-                self._next += 1
-            positions: Sequence[int] = range(first, self._next)
-        else:
-            positions = list(islice(self._ready, max_documents))
+        """What may go out now, at most *max_documents* or those of one reply; or ``None``."""
+        whole = self._take_whole()
+        if whole is not None:
+            return whole
+        positions, done = self._take_ordered(max_documents) if self._ordered else self._take_any(max_documents)
         if not positions:
             return None
-        done = [self._ready.pop(position) for position in positions]
-        ids, sizes, entered_at = zip(*[self._unfinished.pop(position) for position in positions], strict=True)
-        block = Block(
-            documents=len(positions),
-            rows=len(positions),
-            bytes=sum(sizes),
-            entered_at=sum(entered_at),
-            first_entered_at=min(entered_at),
-        )
+        block = self._release(positions)
         if self._more_rows:
             block.rows += sum(self._more_rows.pop(position, 0) for position in positions)
         block.failures = [each for each in done if isinstance(each, Failure)]
         if block.failures:
             ended_well = [isinstance(each, tuple) for each in done]
             positions = list(compress(positions, ended_well))
-            ids, done = tuple(compress(ids, ended_well)), list(compress(done, ended_well))
+            block.ids, done = list(compress(block.ids, ended_well)), list(compress(done, ended_well))
         if done:
-            _fill(block, positions, ids, done)  # type: ignore[arg-type]
+            _fill(block, positions, done)  # type: ignore[arg-type]
         return block
 
+    def _release(self, positions: Sequence[int]) -> Block:
+        """A block for the documents at *positions*, which are not unfinished any more."""
+        ids, sizes, entered_at = zip(*map(self._unfinished.pop, positions), strict=True)
+        return Block(
+            ids=list(ids),
+            documents=len(positions),
+            rows=len(positions),
+            bytes=sum(sizes),
+            entered_at=sum(entered_at),
+            first_entered_at=min(entered_at),
+        )
 
-def _fill(block: Block, positions: Sequence[int], ids: Sequence[Id], done: Sequence[_Done]) -> None:
+    def _take_whole(self) -> Block | None:
+        """The documents of one reply."""
+        first = self._next if self._ordered else next(iter(self._whole), -1)
+        block = self._whole.pop(first, None)
+        if block is not None:
+            self._next += block.documents
+        return block
+
+    def _take_ordered(self, most: int) -> tuple[Sequence[int], list[_Done | Failure]]:
+        first = self._next
+        while self._next in self._ready and self._next - first < most:
+            self._next += 1
+        positions = range(first, self._next)
+        return positions, [self._ready.pop(position) for position in positions]
+
+    def _take_any(self, most: int) -> tuple[Sequence[int], list[_Done | Failure]]:
+        if len(self._ready) > most:
+            positions = list(islice(self._ready, most))
+            return positions, [self._ready.pop(position) for position in positions]
+        # Whole, and not from its front: a dict keeps the places of what was taken, and looks through them each time.
+        ready, self._ready = self._ready, {}
+        return list(ready), list(ready.values())
+
+
+def are_consecutive(positions: Sequence[int]) -> bool:
+    """True if these are positions one after the other, as nearly all are."""
+    return list(positions) == list(range(positions[0], positions[0] + len(positions)))
+
+
+def _fill(block: Block, positions: Sequence[int], done: Sequence[_Done]) -> None:
     """Put what is *done* into *block*, rows of one array that follow each other as one slice."""
     arrays, firsts, lasts, tokens, spans = zip(*done, strict=True)
     rows = list(map(operator.sub, lasts, firsts))
     block.positions = list(chain.from_iterable(map(repeat, positions, rows)))
-    block.ids = list(chain.from_iterable(map(repeat, ids, rows)))
+    block.ids = list(chain.from_iterable(map(repeat, block.ids, rows)))
     block.tokens = list(chain.from_iterable(tokens))
     block.spans = list(chain.from_iterable(spans))
-    slices = []
     begin = 0
     for end in range(1, len(arrays) + 1):
         if end == len(arrays) or arrays[end] is not arrays[begin] or firsts[end] != lasts[end - 1]:
-            slices.append(arrays[begin][firsts[begin] : lasts[end - 1]])
+            block.arrays.append(arrays[begin][firsts[begin] : lasts[end - 1]])
             begin = end
-    block.vectors = slices[0] if len(slices) == 1 else np.concatenate(slices)

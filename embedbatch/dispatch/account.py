@@ -82,6 +82,15 @@ class Account:
         for scope in self._waits:
             scope.cancel()
 
+    async def take_turn(self) -> None:
+        """Wait until no other batch of the run stands in the queue for capacity. Whoever has the *turn* releases it."""
+        self.check_open()
+        try:
+            self.turn.acquire_nowait()
+        except anyio.WouldBlock:
+            with self.waiting():
+                await self.turn.acquire()
+
     def check_open(self) -> None:
         """Raise :class:`RunClosedError` when the run has ended."""
         if self.closed:

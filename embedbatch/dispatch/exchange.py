@@ -33,7 +33,7 @@ from ..events import (
 )
 from ..settings import Retries
 from ..tasks import task_group
-from ..values import Batch, Usage
+from ..values import Batch, Usage, Vectors
 from ..wire.body import Body
 from ..wire.fault import FOR_A_RATE, Action, Fault, Trouble, holds_error, judge, read_request_id
 from ..wire.quota import QuotaHeaders, read_quota
@@ -59,7 +59,8 @@ class Attempt:
     """
     One attempt of *batch*, in a *form*, for a run: its *number*, and the seconds it *waited* in the queue.
 
-    *may_renew* tells whether another key may be asked for if that of the request is refused.
+    *may_renew* tells whether another key may be asked for if that of the request is refused, *rows* where its vectors
+    may be written.
     """
 
     batch: Batch
@@ -68,6 +69,7 @@ class Attempt:
     account: Account
     waited: float
     may_renew: bool = True
+    rows: Vectors | None = None
 
     @property
     def bound(self) -> int:
@@ -123,7 +125,7 @@ class Exchange:
         delay = route.hedges.delay() if self._retries.hedge else None
         if delay is None:
             return await self._send(route, lease, attempt)
-        return await self._race(route, lease, attempt, delay)
+        return await self._race(route, lease, replace(attempt, rows=None), delay)  # two would write there
 
     async def _race(self, route: Route, lease: Lease, attempt: Attempt, delay: float) -> Outcome:
         """Send *attempt*, and a copy of it if there is no reply after *delay* seconds. The first vectors are taken."""
@@ -224,7 +226,7 @@ class Exchange:
         batch = attempt.batch
         # More bytes than the vectors can have, so that an endless reply does not fill the memory.
         max_reply = 65_536 + len(batch) * (self.dimensions or 16_384) * _BYTES_PER_NUMBER
-        body = Body(len(batch))
+        body = Body(len(batch), attempt.rows)
         try:
             sent = route.template.body(batch, attempt.form, attempt.account.fields)
             reply = await route.transport.send(sent, body, max_reply=max_reply)

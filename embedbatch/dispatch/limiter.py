@@ -11,7 +11,8 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from random import Random
 
@@ -280,41 +281,58 @@ class _Waiter:
     def __init__(self) -> None:
         self.lease: Lease | None = None
         self.waits = True
-        self.changed = anyio.Event()
+        self.changed: anyio.Event | None = None
         self.ask_again_at = math.inf
         self.scope: anyio.CancelScope | None = None
 
     def go(self, lease: Lease) -> None:
         self.lease = lease
         self.waits = False
-        self.changed.set()
+        if self.changed is not None:
+            self.changed.set()
 
     def wait_until(self, ready_at: float) -> None:
         self.ask_again_at = min(self.ask_again_at, ready_at)
         if self.scope is not None:
             self.scope.deadline = self.ask_again_at
 
+    async def wait(self, offers: Sequence[tuple[Limiter, float, Ticket]]) -> None:
+        while self.lease is None:
+            self.changed = anyio.Event()
+            with anyio.CancelScope(deadline=self.ask_again_at) as self.scope:
+                await self.changed.wait()
+            self.ask_again_at = math.inf
+            _grant(offers)
 
-async def acquire(offers: Sequence[tuple[Limiter, float, Ticket]]) -> Lease:
-    """Wait until a request may go to one of the limiters, with that many tokens and that place in its queue."""
+
+async def acquire(
+    offers: Sequence[tuple[Limiter, float, Ticket]],
+    waiting: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Lease | None:
+    """
+    Wait until a request may go to one of the limiters, with that many tokens and that place in its queue.
+
+    If it has to wait, it does so in a block of *waiting*; ``None`` if that ended the wait.
+    """
     waiter = _Waiter()
-    for limiter, tokens, place in offers:
-        limiter.enter(waiter, tokens, place)
+    lease: Lease | None = None
     try:
-        while True:
-            for limiter, *_ in offers:
-                limiter.grant()
-            if waiter.lease is not None:
-                for limiter, *_ in offers:  # one that was asked before has to tell the next in its queue when to ask
-                    limiter.grant()
-                return waiter.lease
-            with anyio.CancelScope(deadline=waiter.ask_again_at) as waiter.scope:
-                await waiter.changed.wait()
-            waiter.ask_again_at = math.inf
-    except BaseException:
+        for limiter, tokens, place in offers:
+            limiter.enter(waiter, tokens, place)
+        _grant(offers)
+        if waiter.lease is None:
+            with waiting():
+                await waiter.wait(offers)
+        lease, waiter.lease = waiter.lease, None
+    finally:
         waiter.waits = False
         if waiter.lease is not None:
             waiter.lease.limiter.withdraw(waiter.lease)
-        for limiter, *_ in offers:
-            limiter.grant()
-        raise
+        if lease is None or len(offers) > 1:  # one that was asked before has to tell the next in its queue when to ask
+            _grant(offers)
+    return lease
+
+
+def _grant(offers: Sequence[tuple[Limiter, float, Ticket]]) -> None:
+    for limiter, *_ in offers:
+        limiter.grant()

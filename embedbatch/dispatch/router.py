@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -180,9 +182,16 @@ class Router:
         self._settled.set()
         self._settled = anyio.Event()
 
-    async def lease(self, tokens: Callable[[Route], float], place: Ticket, avoid: set[object]) -> tuple[Route, Lease]:
+    async def lease(
+        self,
+        tokens: Callable[[Route], float],
+        place: Ticket,
+        avoid: set[object],
+        waiting: Callable[[], AbstractContextManager[object]],
+    ) -> tuple[Route, Lease]:
         """
-        Wait for the first route on which a request may go that has so many *tokens* there.
+        Wait for the first route on which a request may go that has so many *tokens* there; if so, in a block of
+        *waiting*.
 
         On the routes in *avoid*, where it failed, it stands behind everyone else.
         """
@@ -193,12 +202,17 @@ class Router:
             behind = place if place[0] == URGENT else (_BEHIND, place[1])
             offers = [(route.limiter, tokens(route), place if route in first else behind) for route in routes]
             back_at = min((route.out_until for route in self.routes if route not in routes), default=math.inf)
-            lease: Lease | None = None
-            with anyio.CancelScope(deadline=back_at):
-                lease = await acquire(offers)
+            lease = await acquire(offers, partial(_until, back_at, waiting) if back_at < math.inf else waiting)
             if lease is None:
                 continue  # one that was set aside may be used again
             route = next(route for route in routes if route.limiter is lease.limiter)
             if route.out_until <= anyio.current_time():
                 return route, lease
             route.limiter.withdraw(lease)  # it was set aside meanwhile
+
+
+@contextmanager
+def _until(deadline: float, waiting: Callable[[], AbstractContextManager[object]]) -> Iterator[None]:
+    """A block of *waiting* that ends at *deadline*."""
+    with waiting(), anyio.CancelScope(deadline=deadline):
+        yield

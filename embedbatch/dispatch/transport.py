@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import re
 import socket
 import sys
@@ -171,9 +172,11 @@ class Transport:
         headers = await self._head()
         key, started_at = self.credentials.number, anyio.current_time()
         try:
-            with anyio.fail_after(self._attempt_timeout):
+            with anyio.CancelScope(deadline=started_at + (self._attempt_timeout or math.inf)) as attempt:
                 response, headers_at = await self._post_afresh(content, headers)
                 await self._read(response, body, max_reply)
+            if attempt.cancelled_caught:
+                raise TimeoutError
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError) as error:
             raise ConnectionFailedError(f"no connection to {self._url.host}: {_describe(error)}") from error
         except (TimeoutError, httpx.TimeoutException) as error:
@@ -186,7 +189,8 @@ class Transport:
         except (httpx.TransportError, httpx.InvalidURL, OSError, UnicodeError) as error:
             raise ConnectionLostError(f"the connection to {self._url.host} broke: {_describe(error)}") from error
         seconds = anyio.current_time() - started_at
-        return Reply(response.status_code, response.headers, headers_at - started_at, seconds, key)
+        # A dict: httpx looks through all of them, and decodes them, for each that is asked for.
+        return Reply(response.status_code, dict(response.headers.items()), headers_at - started_at, seconds, key)
 
     async def _head(self) -> httpx.Headers:
         """The headers of a request, with the key of this moment unless the caller gives that header himself."""
@@ -247,10 +251,12 @@ class Transport:
         request = httpx.Request(
             "POST",
             self._url,
-            content=content,
             headers=self._pattern.headers,
+            stream=_Content(content),
             extensions={**self._pattern.extensions, "trace": trace},
         )
+        request.headers["Content-Length"] = str(len(content))
+        await request.aread()  # a transport may look at the content
         request.stream = _Content(content)
         return await self._direct.handle_async_request(request)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import EmbedbatchError, RequestError, SpendLimitError
-from ..values import Batch, Vectors
+from ..values import Batch, RowsFor, Vectors, no_rows
 from ..wire.fault import Fault
 from .account import Account
 from .pieces import Piece, Pieces, Refusal
@@ -30,13 +30,14 @@ class Work:
     """
     One batch on its way: the *pieces* still to be sent, its *place* in the queue, and the *answer* so far.
 
-    *reserved* are the tokens set aside for the request that is about to be sent, *refusals* the refused requests
-    that are not explained yet.
+    *rows_for* tells where vectors may be written. *reserved* are the tokens set aside for the request that is about to
+    be sent, *refusals* the refused requests that are not explained yet.
     """
 
-    def __init__(self, batch: Batch, account: Account) -> None:
+    def __init__(self, batch: Batch, account: Account, rows_for: RowsFor = no_rows) -> None:
         self.pieces = Pieces(batch)
         self.account = account
+        self.rows_for = rows_for
         self.place: Ticket | None = None
         self.reserved = 0
         self.answer = Answer()

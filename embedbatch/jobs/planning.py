@@ -28,8 +28,8 @@ from ..blocking import loop_options
 from ..embedder import Embedder
 from ..errors import ConfigurationError, SourceError
 from ..plan.chunker import Chunker
-from ..plan.chunker import Source as Document
 from ..plan.counting import bears_threads, load
+from ..plan.documents import Source as Document
 from ..plan.packer import Caps
 from ..plan.tokens import TokenRatio
 from ..prices import Price, price_of

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import xxhash
 
 from ..errors import EmptyInputError, InputTooLongError
-from ..plan.chunker import Chunker, Source
+from ..plan.chunker import Chunker
 from ..plan.counting import count_all
+from ..plan.documents import Source
 from ..plan.packer import Caps, Packer
 from ..plan.tokens import TokenRatio
 from ..values import Batch, Chunks

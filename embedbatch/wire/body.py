@@ -11,6 +11,7 @@ import binascii
 import re
 
 import numpy as np
+import numpy.typing as npt
 import pybase64
 
 from ..values import Vectors
@@ -26,17 +27,21 @@ class Body:
     """
     The body of a reply to a request with *inputs* inputs, taken in part by part.
 
+    Vectors that came as base64 are put into *rows*, float32 of shape (inputs, dimensions), if that is their size, and
+    else into memory of their own. What is in *rows* holds once the reply was found to be right.
+
     Once it is closed, *text* is its JSON, where *marks* stand for the vectors that came as base64, in the order they
     came; *size* is that of the whole in bytes. A mark is a string that begins with an escaped newline. Only a body
     without any backslash has marks: there every quote begins or ends a string, and no string of its own is a mark.
     """
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, rows: Vectors | None = None) -> None:
         self.size = 0
         self.text = b""
         self.marks: list[bytes] = []
         self.inputs = inputs
         self._taken = 0  # vectors that were taken out
+        self._offered = rows
         self._rows = np.empty((0, 0), np.uint8)
         self._flat = memoryview(b"")  # all bytes of the rows
         self._row_bytes = 0
@@ -152,12 +157,18 @@ class Body:
             return
         if not number and len(packed) <= _MAX_ROW:
             self._row_bytes = len(packed)
-            self._rows = np.empty((self.inputs, len(packed)), np.uint8)
+            self._rows = self._make_rows()
             self._flat = self._rows.reshape(-1).data
         if number < self.inputs and len(packed) == self._row_bytes:
             self._rows[number] = np.frombuffer(packed, np.uint8)
         else:
             self._odd[number] = packed
+
+    def _make_rows(self) -> npt.NDArray[np.uint8]:
+        offered = self._offered
+        if offered is not None and offered.dtype == FLOAT32 and offered.shape == (self.inputs, self._row_bytes // 4):
+            return offered.view(np.uint8)
+        return np.empty((self.inputs, self._row_bytes), np.uint8)
 
     def _put_back(self) -> None:
         """Put the vectors back into the text."""

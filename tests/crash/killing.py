@@ -17,7 +17,8 @@ from typing import Any, Literal, TypeAlias
 import httpx
 import msgspec
 
-from embedbatch.plan.chunker import Chunker, Source
+from embedbatch.plan.chunker import Chunker
+from embedbatch.plan.documents import Source
 from embedbatch.plan.tokens import ByteBound
 from embedbatch.testing import Received, ScriptedServer
 

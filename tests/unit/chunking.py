@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from embedbatch.local import load
 from embedbatch.plan import vocabulary
-from embedbatch.plan.chunker import Chunker, Plan, Source
+from embedbatch.plan.chunker import Chunker
+from embedbatch.plan.documents import Plan, Source
 from embedbatch.plan.tokens import Tokenizer, cl100k_base
 
 from .tokenizing import KINDS, hf_tokenizer, raw_tokenizer

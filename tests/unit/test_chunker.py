@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import regex
 from hypothesis import given
+from hypothesis import strategies as st
 
 from embedbatch.errors import (
     ConfigurationError,
@@ -14,6 +15,7 @@ from embedbatch.errors import (
     InputTooLongError,
 )
 from embedbatch.plan.chunker import Chunker
+from embedbatch.plan.documents import Source
 from embedbatch.values import Cut
 
 from .chunking import (
@@ -25,6 +27,7 @@ from .chunking import (
     sent,
     spans_of,
     the_error,
+    tokenizer,
     weight,
     with_text,
 )
@@ -186,3 +189,38 @@ def test_a_combined_character_stays_whole(name: str, character: str) -> None:
 
     seen = {match.start() for match in regex.finditer(r"\X", text)}
     assert all(start in seen for start, _ in planned.parts[0].spans)
+
+
+@given(
+    texts=st.lists(nasty_texts | st.text(max_size=40) | st.just([1, 2]), min_size=1, max_size=4),
+    limit=st.integers(16, 400),
+    settings=st.fixed_dictionaries(
+        {},
+        optional={
+            "prefix": st.just("query: "),
+            "long_input": st.sampled_from(["split", "truncate", "chunks", "error"]),
+            "surrogates": st.just("error"),
+            "count_tokens": st.just(True),
+        },
+    ),
+)
+@pytest.mark.parametrize("name", ["bytes", "cl100k_base", "local"])
+def test_short_texts_together_become_what_they_become_one_by_one(
+    name: str, texts: list[Any], limit: int, settings: dict[str, Any]
+) -> None:
+    """All of them at once, exactly as planned one by one; or nothing, where that is not certain."""
+    chunker = Chunker(max_input_tokens=limit, tokenizer=tokenizer(name), **settings)
+    sources = [Source(position, f"d{position}", text) for position, text in enumerate(texts)]
+    together = chunker.plan_short(sources)
+
+    assert together in (None, chunker.plan(sources))
+
+
+@pytest.mark.parametrize("prefix", ["", "query: "])
+@pytest.mark.parametrize("name", ["bytes", "cl100k_base", "local"])
+def test_short_texts_are_planned_together(name: str, prefix: str) -> None:
+    """Nothing of these has to be told, so there is no need to look at each."""
+    chunker = Chunker(max_input_tokens=200, tokenizer=tokenizer(name), prefix=prefix)
+    sources = [Source(position, position, text) for position, text in enumerate(["a", "ünï 日本語 😀", 'x "y"\n' * 9])]
+
+    assert chunker.plan_short(sources) is not None

@@ -23,7 +23,8 @@ from embedbatch.errors import (
     TokenArrayError,
 )
 from embedbatch.local import load
-from embedbatch.plan.chunker import PIECE, Chunker, Source
+from embedbatch.plan.chunker import PIECE, Chunker
+from embedbatch.plan.documents import Source
 from embedbatch.plan.tokens import Offsets
 
 from .chunking import (

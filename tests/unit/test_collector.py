@@ -24,7 +24,7 @@ def block_of(*rows: tuple[int, list[float]], failed: tuple[int, ...] = (), spans
         ids=[f"d{position}" for position, _ in rows],
         tokens=[position + 10 for position, _ in rows],
         spans=list(spans) if spans else [None] * len(rows),
-        vectors=np.array([vector for _, vector in rows], np.float32) if rows else np.empty((0, 0), np.float32),
+        arrays=[np.array([vector for _, vector in rows], np.float32)] if rows else [],
         failures=[failure(position) for position in failed],
     )
 
@@ -135,3 +135,51 @@ def test_reports_are_passed_on() -> None:
     embeddings = collector.result(cut=cut, repaired=["d0"], usage=usage)
 
     assert (embeddings.cut, embeddings.repaired, embeddings.usage) == (cut, ["d0"], usage)
+
+
+@given(
+    split=st.lists(st.integers(1, 3), min_size=1, max_size=5),
+    in_place=st.lists(st.booleans(), min_size=5, max_size=5),
+    order=st.permutations(range(5)),
+    failed=st.sets(st.integers(0, 4)),
+)
+def test_replies_may_be_written_where_they_belong(
+    split: list[int], in_place: list[bool], order: list[int], failed: set[int]
+) -> None:
+    """Replies in any order, some written into the result as they came; some of their documents fail after that."""
+    ends = np.cumsum(split).tolist()
+    count = ends[-1]
+    collector = Collector(ids(count), dimensions=2, row_per_chunk=False)
+    for number in [number for number in order if number < len(split)]:
+        positions = range(ends[number] - split[number], ends[number])
+        vectors = np.array([[position, 1.0] for position in positions], np.float32)
+        if in_place[number]:
+            rows = collector.rows_for(positions)
+            assert rows is not None
+            assert rows.shape == vectors.shape
+            rows[:] = vectors
+            vectors = rows
+        if number in failed:
+            collector.add(Block(failures=[failure(position) for position in positions]))
+        else:
+            fields = {"ids": ids(len(positions)), "tokens": [7] * len(positions), "spans": [None] * len(positions)}
+            collector.add(Block(positions=list(positions), arrays=[vectors], **fields))
+    embeddings = collector.result(**NOTHING)
+
+    lost = [
+        row for number in failed if number < len(split) for row in range(ends[number] - split[number], ends[number])
+    ]
+    kept = [position for position in range(count) if position not in lost]
+    assert embeddings.vectors[kept].tolist() == [[position, 1.0] for position in kept]
+    assert [embeddings.tokens[position] for position in kept] == [7] * len(kept)
+    assert np.isnan(embeddings.vectors[lost]).all()
+
+
+def test_there_is_no_place_for_rows_that_are_not_together_or_of_unknown_size() -> None:
+    """None where several rows may come for a document, positions have gaps or are out of order, or nothing has come."""
+    assert Collector(ids(3), dimensions=None, row_per_chunk=False).rows_for([0, 1]) is None
+    assert Collector(ids(3), dimensions=2, row_per_chunk=True).rows_for([0, 1]) is None
+    collector = Collector(ids(3), dimensions=2, row_per_chunk=False)
+    assert collector.rows_for([0, 2]) is None
+    assert collector.rows_for([1, 0]) is None
+    assert collector.rows_for([1, 1]) is None

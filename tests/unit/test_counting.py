@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedbatch.plan import vocabulary
-from embedbatch.plan.chunker import Chunker, Source
+from embedbatch.plan.chunker import Chunker
 from embedbatch.plan.counting import bears_threads, count_all, load
+from embedbatch.plan.documents import Source
 from embedbatch.plan.splitting import PATTERN
 from embedbatch.plan.tokens import LazyTokenizer, QuickTokenizer, TiktokenTokenizer, as_tokenizer, cl100k_base
 

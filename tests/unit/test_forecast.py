@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from embedbatch.dispatch.pace import Ramp
 from embedbatch.jobs.forecast import Rates
 from embedbatch.jobs.survey import RECORD, add_up, digest, examine
-from embedbatch.plan.chunker import Chunker, Source
+from embedbatch.plan.chunker import Chunker
+from embedbatch.plan.documents import Source
 from embedbatch.plan.packer import Caps, Packer
 from embedbatch.plan.tokens import cl100k_base
 

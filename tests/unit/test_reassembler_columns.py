@@ -43,6 +43,7 @@ class Model:
     ended: list[int] = field(default_factory=list)  # in the order in which they did
     failed: set[int] = field(default_factory=set)
     out: set[int] = field(default_factory=set)
+    replies: list[set[int]] = field(default_factory=list)
 
     def deliver(self, position: int, part: int) -> None:
         if position in self.ended:
@@ -58,13 +59,23 @@ class Model:
         self.ended.append(position)
         return True
 
-    def take(self, most: int) -> list[int]:
+    def take(self, block: Block | None, most: int) -> list[int]:
+        """The documents in *block*, which are some of those that may go out, but no more than may go together."""
         waiting = [position for position in self.ended if position not in self.out]
         if self.ordered:
             first = len(self.out)
             waiting = [p for p in sorted(waiting) if set(range(first, p + 1)) <= set(self.ended)]
-        self.out |= set(waiting[:most])
-        return waiting[:most]
+        if block is None:
+            assert not waiting
+            return []
+        taken = list(dict.fromkeys([*block.positions, *(failure.position for failure in block.failures)]))
+        if self.ordered:
+            taken.sort()
+            assert taken == waiting[: len(taken)]
+        assert set(taken) <= set(waiting)
+        assert len(taken) <= most or any(set(taken) <= reply for reply in self.replies)
+        self.out |= set(taken)
+        return taken
 
     def rows(self, position: int) -> list[tuple[int, list[float], int | None, object]]:
         """The rows of one document: its position, vector, tokens and span."""
@@ -152,7 +163,8 @@ def test_whatever_happens_blocks_are_what_a_simple_model_gives(
     todo = list(data.draw(st.permutations(todo + data.draw(st.lists(st.sampled_from(todo), max_size=3)))))
 
     def take(most: int) -> bool:
-        block, taken = reassembler.take(most), model.take(most)
+        block = reassembler.take(most)
+        taken = model.take(block, most)
         assert_block(block, taken, model)
         if block is not None:
             collector.add(block)
@@ -165,6 +177,7 @@ def test_whatever_happens_blocks_are_what_a_simple_model_gives(
             some = data.draw(st.integers(1, len(todo)))
             now, todo = todo[:some], todo[some:]
             assert reassembler.deliver(*batch_of(now)) == []
+            model.replies.append({position for position, *_ in now})
             for position, part, _ in now:
                 model.deliver(position, part)
         elif action == "fail":

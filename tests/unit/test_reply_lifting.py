@@ -20,7 +20,7 @@ from embedbatch.wire.body import Body
 from embedbatch.wire.reply import decode, is_slow
 
 from .referring import Rows, refer
-from .replying import bits, packed
+from .replying import VECTORS, bits, body, item, packed, reply
 
 MUCH = settings(max_examples=300)
 
@@ -289,3 +289,41 @@ def test_decoding_is_slow_where_much_is_left_to_parse() -> None:
     assert not is_slow(came(as_base64, 900, []))
     assert is_slow(came(as_base64[:-1] + b',"note":"\\n"}', 900, []))  # nothing can be taken out of it
     np.testing.assert_array_equal(decode(came(as_text, 150, [1_000_000]), dimensions=None).vectors, rows)
+
+
+def test_vectors_are_written_where_they_may_be() -> None:
+    """Rows of the right size are filled, and are the reply's vectors; the part comes cut anywhere."""
+    data = reply(VECTORS)
+    for cut in range(len(data)):
+        rows = np.empty_like(VECTORS)
+        taken = Body(3, rows)
+        taken.feed(data[:cut])
+        taken.feed(data[cut:])
+        taken.close()
+        decoded = decode(taken, dimensions=3)
+        assert np.shares_memory(decoded.vectors, rows)
+        assert bits(rows) == bits(VECTORS)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3), (3, 2)])
+def test_rows_of_another_size_are_not_touched(shape: tuple[int, int]) -> None:
+    """Vectors of another size, or more or fewer of them, come in memory of their own."""
+    rows = np.full(shape, 7, np.float32)
+    taken = Body(3, rows)
+    taken.feed(reply(VECTORS))
+    taken.close()
+
+    assert bits(decode(taken, dimensions=3).vectors) == bits(VECTORS)
+    assert (rows == 7).all()
+
+
+def test_a_reply_in_another_order_leaves_the_rows_for_an_array_of_its_own() -> None:
+    """They were written as they came; the vectors in the order of the batch are elsewhere."""
+    rows = np.empty_like(VECTORS)
+    taken = Body(3, rows)
+    taken.feed(body([item(packed(VECTORS[row]), index=row) for row in (2, 0, 1)]))
+    taken.close()
+    decoded = decode(taken, dimensions=3)
+
+    assert bits(decoded.vectors) == bits(VECTORS)
+    assert not np.shares_memory(decoded.vectors, rows)

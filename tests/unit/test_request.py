@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedbatch.errors import ConfigurationError
-from embedbatch.plan.chunker import Chunker, Source
+from embedbatch.plan.chunker import Chunker
+from embedbatch.plan.documents import Source
 from embedbatch.values import Batch
 from embedbatch.wire.request import FieldNames, Form, RequestTemplate
 

@@ -53,7 +53,7 @@ class Plan(Splitter):
         self._chunker = Chunker(tokenizer=self._tokenizer, max_input_tokens=MAX_TOKENS)
 
     async def split(self, documents: Sequence[str]) -> Any:
-        from embedbatch.plan.chunker import Source
+        from embedbatch.plan.documents import Source
 
         plans = []
         slab: list[Source] = []

@@ -7,7 +7,6 @@ It takes half of the processor time that httpx's own transport takes, and runs o
 from __future__ import annotations
 
 import base64
-import select
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -17,6 +16,8 @@ import aiohttp
 import httpx
 import httpx_aiohttp
 from aiohttp.connector import Connection
+
+from .sockets import has_unread
 
 _BUFFER = 2**20  # bytes of a reply that may wait to be read; at aiohttp's own 64 KiB it stops reading again and again
 _MAX_BYTES = 2**20  # of a body that is handed over as bytes; aiohttp warns above that, where a stream is as good
@@ -158,13 +159,7 @@ def _read_proxy(url: str) -> httpx.Proxy:
 
 
 def _has_unread(protocol: Any) -> bool:
-    """True if something has come that the event loop, which was busy, has not seen yet; or the end."""
-    descriptor = protocol.transport.get_extra_info("socket").fileno()
-    if not hasattr(select, "poll"):  # on Windows
-        return bool(select.select([descriptor], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
+    return has_unread(protocol.transport.get_extra_info("socket").fileno())
 
 
 def _as_httpx(error: BaseException, request: httpx.Request) -> httpx.TransportError:

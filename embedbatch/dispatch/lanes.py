@@ -10,6 +10,8 @@ import anyio
 import httpcore
 import httpx
 
+from .sockets import has_unread
+
 _READ = 262_144  # bytes to ask for; httpcore asks for 65,536, and every part is copied four times on its way through
 
 _ERRORS = (
@@ -145,16 +147,28 @@ class _Network(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(httpcore.AsyncNetworkStream):
-    """A stream of the network, read in larger parts."""
+    """A stream of the network, read in larger parts. The head of a request is sent together with its body."""
 
     def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
         self._stream = stream
-        self.write = stream.write  # type: ignore[method-assign]
+        self._head = b""
+        self._socket = stream.get_extra_info("socket")
         self.aclose = stream.aclose  # type: ignore[method-assign]
-        self.get_extra_info = stream.get_extra_info  # type: ignore[method-assign]
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        if buffer.startswith(b"POST ") and buffer.endswith(b"\r\n\r\n"):  # no JSON
+            self._head = buffer
+        elif buffer:
+            head, self._head = self._head, b""
+            await self._stream.write(head + buffer, timeout)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         return await self._stream.read(max(max_bytes, _READ), timeout)
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable" and self._socket is not None:  # asked before each request
+            return has_unread(self._socket.fileno())
+        return self._stream.get_extra_info(info)
 
     async def start_tls(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
         return _Stream(await self._stream.start_tls(*arguments, **options))

@@ -321,3 +321,26 @@ def test_a_program_that_forgets_to_close_says_nothing(keeps: bool) -> None:
                 env={**os.environ, "PYTHONPATH": root},
             )
             assert (ended.stdout, ended.stderr) == ("done\n", "")
+
+
+async def test_the_head_of_a_request_comes_together_with_its_body(every_transport: str) -> None:
+    """One write for both, so that no server waits for the second of two packets: the first read has all of it."""
+    seen: list[bytes] = []
+
+    async def converse(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            for _ in range(2):
+                seen.append(await stream.receive())
+                await stream.send(right_reply(seen[-1].partition(b"\r\n\r\n")[2]))
+
+    async with (
+        listen(converse) as port,
+        Embedder("m", base_url=f"http://127.0.0.1:{port}/v1", transport=raw.over) as embedder,
+    ):
+        for text in ("one", "two"):
+            embeddings = await embedder.embed([text])
+            np.testing.assert_array_equal(embeddings.vectors, vectors_of([text]))
+
+    first, second = seen
+    assert first.endswith(b'"input":["one"]}')
+    assert second.endswith(b'"input":["two"]}')

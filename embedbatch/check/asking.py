@@ -6,12 +6,11 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
 from ..embedder import Embedder
-from ..endpoints import Endpoint
+from ..endpoints import Endpoint, public_url
 from ..errors import ConfigurationError, ConnectionLostError, RequestError, RunStoppedError
 from ..plan.tokens import Tokenizer
 from ..wire.body import Body
@@ -65,8 +64,7 @@ class Check:
     @property
     def base_url(self) -> str:
         """Where that is, without what may be a secret: a user, a password, a query."""
-        parts = urlsplit(self._embedder.base_url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        return public_url(self._embedder.base_url)
 
     @property
     def endpoint(self) -> Endpoint:

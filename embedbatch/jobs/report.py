@@ -9,10 +9,10 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from ..endpoints import public_url
 from ..version import VERSION
 from .charts import Bars, Chart, Line, draw
 from .markup import Markup, join, tag, text
@@ -164,12 +164,10 @@ def _numbers(timeline: Timeline, summary: Summary | None, progress: Progress | N
 
 
 def _without_secrets(endpoint: str) -> str:
-    """A URL without what may be a key: user, password, query."""
+    """What may be shown of *endpoint*, a name or a URL."""
     try:
-        parts = urlsplit(endpoint)
-        host = parts.netloc.rpartition("@")[2]
-        return urlunsplit((parts.scheme, host, parts.path, "", ""))
-    except ValueError:
+        return public_url(endpoint)
+    except ValueError:  # it is no URL, and may hold anything
         return ""
 
 

@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from typing import TypeAlias
-from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
 from ..dispatch.limiter import Limiter
 from ..dispatch.pace import Pace
 from ..embedder import Embedder
-from ..endpoints import Endpoint
+from ..endpoints import Endpoint, public_url
 from ..errors import MalformedReplyError
 from ..events import AttemptFailed, BatchAnswered, EndpointPaused, Event
 from ..settings import Limits
@@ -73,8 +72,7 @@ class Lane:
     @property
     def base_url(self) -> str:
         """Where that is, without what may be a secret: a user, a password, a query."""
-        parts = urlsplit(self._embedder.base_url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        return public_url(self._embedder.base_url)
 
     async def ask(self, texts: list[str]) -> Answer | Fault:
         """Send *texts* in one request, and tell what became of it."""

@@ -21,6 +21,7 @@ from .dispatch.limiter import Limiter
 from .endpoints import ApiKey, Endpoint, public_url
 from .errors import ConfigurationError, FailedDocumentsError, InvalidInputError, RunStoppedError
 from .events import Event, Observe, observe_nothing
+from .inside import Inside
 from .models import Model
 from .parts import Parts
 from .plan.chunker import Chunker
@@ -167,6 +168,11 @@ class Embedder:
             "surrogates": chunker.surrogates,
             "count_tokens": chunker.count_tokens,
         }
+
+    @property
+    def inside(self) -> Inside:
+        """What it is made of."""
+        return Inside(self._chunker, self._router, self._roles, self._shape, self._limits)
 
     @property
     def limiter(self) -> Limiter:

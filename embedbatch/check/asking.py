@@ -12,7 +12,6 @@ import anyio
 from ..embedder import Embedder
 from ..endpoints import Endpoint, public_url
 from ..errors import ConfigurationError, ConnectionLostError, RequestError, RunStoppedError
-from ..plan.tokens import Tokenizer
 from ..wire.body import Body
 from ..wire.fault import judge, read_retry_after
 from ..wire.refusal import read_cap
@@ -58,8 +57,9 @@ class Check:
         self._search = BatchSearch(self.max_inputs, 1)
         self._repeats = probes.REPEATS
         self._sent = 0
-        self._tokenizer = _tokenizer_of(self._embedder)
-        self._max_input_tokens = _max_input_tokens_of(self._embedder)
+        chunker = self._embedder.inside.chunker
+        self._tokenizer = chunker.tokenizer
+        self._max_input_tokens = chunker.max_input_tokens
 
     @property
     def base_url(self) -> str:
@@ -159,7 +159,8 @@ class Check:
         self._sent += 1
         try:
             content = json.dumps(_write(probe, embedder.endpoint, embedder.model)).encode()
-            reply = await _transport_of(embedder).send(content, body, max_reply=_MAX_REPLY)
+            transport = embedder.inside.router.routes[0].transport  # a probe is one request, and no run
+            reply = await transport.send(content, body, max_reply=_MAX_REPLY)
         except RequestError as error:
             return Answer(probe, error=error)
         finally:
@@ -212,18 +213,3 @@ def _named_cap(answer: Answer) -> int | None:
     error = fault.error
     cap = read_cap(answer.status or 0, str(error), error.code, error.type, inputs=answer.probe.count, size=0)
     return cap.number if cap is not None and cap.unit == "inputs" else None
-
-
-# What a check uses of an embedder beneath its door: its one request at a time is no run.
-
-
-def _transport_of(embedder: Embedder) -> Any:
-    return embedder._router.routes[0].transport
-
-
-def _tokenizer_of(embedder: Embedder) -> Tokenizer | None:
-    return embedder._chunker.tokenizer
-
-
-def _max_input_tokens_of(embedder: Embedder) -> int:
-    return embedder._chunker.max_input_tokens

@@ -95,12 +95,12 @@ async def plan(
         corpus: Source = open_source(Path(source), format=format, on_bad_row=bad_rows.append, **reading)
     else:
         corpus = open_table(source, on_bad_row=bad_rows.append, **reading)
+    chunker, router = embedder.inside.chunker, embedder.inside.router
     with (
         _folder_in(scratch) as folder,
-        closing(_Survey(corpus, embedder._chunker, Path(folder), dedupe=dedupe, progress=progress)) as survey,
+        closing(_Survey(corpus, chunker, Path(folder), dedupe=dedupe, progress=progress)) as survey,
     ):
         await survey.run()
-        router = embedder._router
         batch_tokens = min(route.limiter.batch_tokens() for route in router.routes)
         totals = await anyio.to_thread.run_sync(survey.add_up, router.caps(), batch_tokens)
     return _forecast(embedder, survey, totals, len(bad_rows), price or _known_price(embedder))
@@ -144,18 +144,18 @@ def _folder_in(scratch: FileName | None) -> tempfile.TemporaryDirectory[str]:
 
 def _known_price(embedder: Embedder) -> Price | None:
     """The price at the embedder's endpoint. Several may have several prices."""
-    if len(embedder._router.routes) > 1:
+    if len(embedder.inside.router.routes) > 1:
         return None
     return price_of(embedder.endpoint.model or embedder.model, embedder.base_url)
 
 
 def _forecast(embedder: Embedder, survey: _Survey, totals: Totals, bad_rows: int, price: Price | None) -> Forecast:
-    chunker = embedder._chunker
+    chunker, limits = embedder.inside.chunker, embedder.inside.limits
     capacity = embedder.stats().capacity
     rates = Rates(
         requests=sum(each.requests_per_second for each in capacity),
         tokens=sum(each.tokens_per_second for each in capacity),
-        ramp=embedder._limits.ramp,
+        ramp=limits.ramp,
     )
     is_known = chunker.tokenizer is not None
     ratio = TokenRatio().value

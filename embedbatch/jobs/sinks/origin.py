@@ -39,15 +39,16 @@ class Origin:
 
 def origin_of(embedder: Embedder, dimensions: int | None) -> Origin:
     """What is to be recorded of the vectors that *embedder* makes."""
-    query = embedder._roles.find(embedder._roles.of_one)
+    roles, shape = embedder.inside.roles, embedder.inside.shape
+    query = roles.find(roles.of_one)
     return Origin(
         model=embedder.model,
         dimensions=dimensions,
         endpoint=embedder.endpoint.name,
         base_url=None if embedder.endpoint.name == "local" else public_url(embedder.base_url),
         version=VERSION,
-        truncate_dimensions=embedder._shape.dimensions,
-        normalize=embedder._shape.normalize,
+        truncate_dimensions=shape.dimensions,
+        normalize=shape.normalize,
         query_prefix=query.prefix,
         query_fields=dict(query.fields),
     )

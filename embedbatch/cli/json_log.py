@@ -10,7 +10,7 @@ from typing import IO, Any
 import msgspec
 
 from ..errors import RequestError
-from ..events import Event, Observe
+from ..events import Event
 
 
 class JsonLog:
@@ -36,16 +36,6 @@ class JsonLog:
             line = self._encoder.encode(_encodable(msgspec.to_builtins(record, enc_hook=_describe)))
         self._file.write(line + b"\n")
         self._file.flush()
-
-
-def observe_all(*observers: Observe) -> Observe:
-    """An observer that hands every event to all of *observers*, in order."""
-
-    def observe(event: Event) -> None:
-        for each in observers:
-            each(event)
-
-    return observe
 
 
 def _describe(value: object) -> dict[str, Any]:

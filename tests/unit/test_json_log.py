@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from embedbatch.cli.json_log import JsonLog, observe_all
+from embedbatch.cli.json_log import JsonLog
 from embedbatch.errors import RateLimitedError
-from embedbatch.events import AttemptFailed, CapLearned, DocumentCut, DocumentFailed, EndpointBack, Event, RunStopped
+from embedbatch.events import AttemptFailed, DocumentCut, DocumentFailed, EndpointBack, Event
 from embedbatch.values import Cut, Failure
 
 from .test_timeline import events
@@ -80,16 +80,3 @@ def test_hostile_text_stays_one_line_of_json(text: str) -> None:
     (line,) = logged(DocumentFailed(failure))
 
     assert line["failure"]["error"]["message"] == text.replace("\ud800", "?")
-
-
-def test_several_observers_see_every_event_in_order() -> None:
-    """What one of them raises ends the run, as with one alone."""
-    seen: list[tuple[str, Event]] = []
-    event = CapLearned("e", "inputs", 32)
-    stopped = RunStopped(RateLimitedError("no"))
-
-    observe = observe_all(lambda each: seen.append(("a", each)), lambda each: seen.append(("b", each)))
-    observe(event)
-    observe(stopped)
-
-    assert seen == [("a", event), ("b", event), ("a", stopped), ("b", stopped)]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from typer.testing import CliRunner, Result
 
 from embedbatch.cli.app import app
@@ -27,6 +29,17 @@ def start(*arguments: str | Path, before: str = "", **options: Any) -> subproces
     script = f"{before}\nfrom embedbatch.cli import main\nmain()"
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.Popen(command, cwd=ROOT, text=True, **{"stderr": subprocess.PIPE, **options})
+
+
+def wait_until(process: subprocess.Popen[str], came_to: Callable[[], bool], *, seconds: float = 30.0) -> None:
+    """Return once *process* *came_to* it. One that ends before, or takes longer than that, is a test that fails."""
+    until = time.monotonic() + seconds
+    while not came_to():
+        if process.poll() is not None or time.monotonic() > until:
+            process.kill()
+            _, stderr = process.communicate()
+            pytest.fail(f"the command did not come to it: {stderr}")
+        time.sleep(0.01)
 
 
 def write_corpus(path: Path, texts: Sequence[Any] = TEXTS) -> Path:

@@ -8,7 +8,6 @@ import os
 import pty
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from embedbatch.sweep import Budget, Grid, Sweep, Texts, bound_for, generate
 from embedbatch.testing import Capacity, Latency, ProviderSimulator, Quota, Scripted, ScriptedServer
 
 from ..contract.loopback import serve_in_a_thread
-from .commanding import call, names, start, write_corpus
+from .commanding import call, names, start, wait_until, write_corpus
 
 SMALL = ["--model", "m", "--batch-sizes", "1,4", "--in-flight", "1,2", "--text-bytes", "20", "--max-requests", "60"]
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -269,9 +268,7 @@ def test_ctrl_c_shows_what_was_measured_so_far(server: ScriptedServer, endpoint:
 
     flags = ["--base-url", endpoint, "--json", tmp_path / "sweep.json", *SMALL]
     process = start("bench", *flags, before=listens, stdout=subprocess.PIPE)
-    deadline = time.monotonic() + 30
-    while len(server.received) <= 30 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_until(process, lambda: len(server.received) > 30)
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=30)
 

@@ -7,7 +7,6 @@ import json
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -24,7 +23,7 @@ from embedbatch.testing import Scripted, ScriptedServer
 
 from ..contract.loopback import serve_in_a_thread
 from ..unit.checking import KEY, openai_like
-from .commanding import call, start
+from .commanding import call, start, wait_until
 
 
 @pytest.fixture
@@ -146,9 +145,7 @@ def test_ctrl_c_shows_what_was_found_so_far(server: ScriptedServer, endpoint: li
     listens = "import os, signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     before = f"{listens}; os.environ['OPENAI_API_KEY'] = {KEY!r}"
     with start(*endpoint, before=before, stdout=subprocess.PIPE) as process:
-        deadline = time.monotonic() + 30
-        while len(server.received) < 6 and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until(process, lambda: len(server.received) >= 6)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=20)
 

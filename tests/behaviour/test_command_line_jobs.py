@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 import xml.etree.ElementTree
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from embedbatch.cli.outcome import outcome
 from embedbatch.testing import ScriptedServer
 
 from ..contract.loopback import serve_in_a_thread
-from .commanding import call, names, start, write_corpus
+from .commanding import call, names, start, wait_until, write_corpus
 
 
 def test_a_job_is_run_again_with_the_same_command(tmp_path: Path) -> None:
@@ -134,8 +133,7 @@ def test_ctrl_c_keeps_what_was_in_flight(tmp_path: Path) -> None:
     with serve_in_a_thread(server) as address:
         options = ("run", source, "-o", target, "--model", "m", "--base-url", address, "--max-batch-inputs", "4")
         process = start(*options)
-        while len(server.received) < 60:
-            time.sleep(0.01)
+        wait_until(process, lambda: len(server.received) >= 60)
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)
         sent_before = len(server.received)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..sweep import Measurement, Point, Reason, Step, Sweep, Verdict, is_bound
-from .searching import printable
+from .shown import shortened
 
 _KNEE, _BEST = "◆", "▲"
 _WIDTH = 82  # of the columns that are always there, with tokens
@@ -27,7 +27,7 @@ _SHORT = {
     Reason.BUDGET: "budget",
     Reason.ENDED: "–",
 }
-_LONGEST_REASON = 160  # characters of a server's words
+_LONGEST = 160  # characters of a server's words
 
 
 def describe_step(step: Step, sweep: Sweep) -> str:
@@ -195,9 +195,9 @@ def _endings(sweep: Sweep) -> list[str]:
     for each in sweep.measured.values():
         if not each.is_good:
             larger = "no larger batch" if each.is_size_refused else "nothing with as many in both"
-            lines.append(f"{each.point} failed, and {larger} was tried: {_shorten(each.reason or '')}")
+            lines.append(f"{each.point} failed, and {larger} was tried: {shortened(each.reason or '', _LONGEST)}")
     if sweep.ended:
-        lines.append(f"The sweep ended early: {_shorten(sweep.ended)}")
+        lines.append(f"The sweep ended early: {shortened(sweep.ended, _LONGEST)}")
     if sweep.over_budget and not sweep.ended:
         enough = sweep.enough()
         pairs = (
@@ -214,11 +214,6 @@ def _round_up(number: int) -> int:
     """To two digits."""
     unit = int(10 ** max(0, len(str(number)) - 2))
     return -(-number // unit) * unit
-
-
-def _shorten(text: str) -> str:
-    text = printable(text)
-    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
 
 
 def _rate(value: float) -> str:

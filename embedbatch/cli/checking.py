@@ -26,7 +26,7 @@ from ..errors import ConfigurationError
 from ..prices import Price, price_of
 from ..version import VERSION
 from .running import check as check_options
-from .searching import printable
+from .shown import shortened
 
 _MUCH_MONEY = 0.10  # US dollars
 _MUCH = 1_000_000  # tokens, where the price is not known
@@ -71,7 +71,7 @@ def show(findings: Sequence[Finding], console: Console) -> None:
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for finding in findings:
-        table.add_row(Text(finding.topic), Text(_shorten(finding.words)))
+        table.add_row(Text(finding.topic), Text(shortened(finding.words, _LONGEST_WORDS)))
     console.print(table)
 
 
@@ -98,8 +98,3 @@ def _in_dollars(cost: Cost, price: Price | None) -> str:
 def is_much(cost: Cost, price: Price | None) -> bool:
     """True if a person at a terminal should be asked."""
     return cost.tokens > _MUCH if price is None else price.cost(cost.tokens) > _MUCH_MONEY
-
-
-def _shorten(words: str) -> str:
-    line = printable(" ".join(words.split()))
-    return line if len(line) <= _LONGEST_WORDS else line[: _LONGEST_WORDS - 1] + "…"

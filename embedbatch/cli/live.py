@@ -21,7 +21,8 @@ from ..jobs.timeline import RATE_LIMITED, Timeline
 from ..jobs.wording import clock, duration, fault, money, rate, share
 from ..stats import Capacity
 from ..tasks import task_group
-from .standing import Standing, shortened
+from .shown import shortened
+from .standing import Standing
 
 REFRESH = 0.25  # seconds
 INTERVAL = 10.0  # seconds between two lines where there is no terminal

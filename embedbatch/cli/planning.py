@@ -25,7 +25,7 @@ from ..jobs.planning import embedder_without_key
 from ..settings import Limits
 from ..version import VERSION
 from .running import check, in_file
-from .searching import printable
+from .shown import printable
 
 _SHARED = ("format", "text_column", "id_column", "skip_bad_rows", "dedupe")  # by jobs.plan and jobs.run
 

@@ -18,6 +18,7 @@ from ..endpoints import PRESETS, Endpoint
 from ..errors import ConfigurationError
 from ..models import UNKNOWN_MODEL, Role, known_model
 from ..values import Vector
+from .shown import printable
 
 _ID_ROOM = 50  # characters; a longer id shifts its line only
 
@@ -69,8 +70,3 @@ def print_matches(matches: Sequence[jobs.Match]) -> None:
 def first_line(text: str) -> str:
     """The first line of *text* that is not blank, safe to print."""
     return printable(text.strip().partition("\n")[0])
-
-
-def printable(text: str) -> str:
-    """*text* without what a terminal would obey."""
-    return "".join(character if character.isprintable() else " " for character in text)

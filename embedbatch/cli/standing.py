@@ -12,6 +12,7 @@ from ..events import Event
 from ..jobs.timeline import Bin, Timeline, merged
 from ..jobs.wording import clock, cost
 from ..stats import Capacity
+from .shown import shortened
 
 RECENT = 40  # stretches of time whose speed is drawn
 STRETCH = 3.0  # seconds of each
@@ -20,7 +21,6 @@ SPEED_OVER = 4  # stretches that say how fast it is now, and how long a request 
 _TELLING = 3.0  # seconds of work after which a speed tells something about the time left
 _MARKS = 60  # how far a job was, at moments a second or more apart: what the time left is told from
 _BLINK = 0.5  # seconds of a pause that are not worth a word
-_LONGEST_ERROR = 120  # characters
 
 
 class _Mark(NamedTuple):
@@ -186,9 +186,3 @@ class Standing:
 
     def _done(self, progress: jobs.Progress) -> float:
         return (progress.tokens or 0) if self._counts_tokens() else progress.bytes
-
-
-def shortened(text: str) -> str:
-    """The beginning of *text*, in one line, without what a terminal would obey."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    return line if len(line) <= _LONGEST_ERROR else line[: _LONGEST_ERROR - 1] + "…"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,10 +19,11 @@ from ..embedder import Embedder
 from ..errors import ConfigurationError, RunStoppedError
 from ..jobs.sources import open_source
 from ..models import UNKNOWN_MODEL, known_model
-from ..sweep import Budget, Grid, Measurement, Step, Sweep, Texts, bound_for, generate, repeat
+from ..sweep import Budget, Grid, Measurement, Sweep, Texts, bound_for, generate, repeat
 from ..version import VERSION
 from .bench_report import describe_step, show
-from .running import check
+from .running import check, check_folder
+from .shown import telling
 
 _MOST_ROWS = 100_000  # of a corpus are read; more than any sweep sends
 
@@ -60,7 +60,8 @@ def bench(
     print(f"{title}, with {kind} of about {texts.mean_bytes:,.0f} bytes")
     print(f"At most {sweep.at_most.max_requests:,} requests and {sweep.at_most.max_tokens:,} tokens will be sent.")
     try:
-        with _progress(sweep):
+        with telling("opening a connection") as tell:
+            sweep.on_step = lambda step: tell(describe_step(step, sweep))
             anyio.run(sweep.run)
     except RunStoppedError as error:
         sweep.ended = str(error)
@@ -96,22 +97,6 @@ def _publish(
         print(f"The curves are in {plot}")
 
 
-@contextmanager
-def _progress(sweep: Sweep) -> Iterator[None]:
-    """What is measured at the moment, on stderr where that is a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    with console.status("opening a connection") as status:
-
-        def tell(step: Step) -> None:
-            status.update(describe_step(step, sweep))
-
-        sweep.on_step = tell
-        yield
-
-
 def _texts(model: str, nbytes: int, source: Path | None, text_column: str, seed: int) -> Texts:
     if source is None:
         return Texts(generate(nbytes, Random(seed)), bound_for(model))
@@ -139,8 +124,7 @@ def read_numbers(flag: str, text: str) -> list[int]:
 def _check_files(plot: Path | None, json_file: Path | None) -> None:
     """Raise for what could not be written, before anything is sent."""
     for flag, path in (("--plot", plot), ("--json", json_file)):
-        if path is not None and not path.parent.is_dir():
-            raise ConfigurationError(f"{flag}: there is no directory {path.parent}")
+        check_folder(flag, path)
     if plot is None:
         return
     if plot.suffix.lower() != ".png":

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ..check import Check, Cost, Finding, preset
-from ..check.probes import Probe
 from ..embedder import Embedder
 from ..endpoints import UNKNOWN, as_mapping
-from ..errors import ConfigurationError
 from ..prices import Price, price_of
 from ..version import VERSION
 from .running import check as check_options
-from .shown import shortened
+from .running import check_folder
+from .shown import shortened, telling
 
 _MUCH_MONEY = 0.10  # US dollars
 _MUCH = 1_000_000  # tokens, where the price is not known
@@ -36,8 +34,7 @@ _LONGEST_WORDS = 300  # characters of an answer: some servers echo what they wer
 def check(model: str, *, options: Mapping[str, Any], max_batch: int, json_file: Path | None, yes: bool = False) -> None:
     """Ask, and show what was found. *options* are for ``Embedder``."""
     check_options(model, options)
-    if json_file is not None and not json_file.parent.is_dir():
-        raise ConfigurationError(f"--json: there is no directory {json_file.parent}")
+    check_folder("--json", json_file)
     asking = Check(connect=lambda **given: Embedder(model, **{**options, **given}), max_inputs=max_batch)
     cost = asking.at_most()
     price = price_of(model, asking.base_url)
@@ -46,7 +43,8 @@ def check(model: str, *, options: Mapping[str, Any], max_batch: int, json_file: 
     if not yes and is_much(cost, price) and sys.stdin.isatty():
         typer.confirm("Go on?", abort=True)
     try:
-        with _progress(asking):
+        with telling("opening a connection") as tell:
+            asking.on_probe = lambda probe: tell(f"{asking.requests + 1}: {probe.name.replace('_', ' ')}")
             findings = anyio.run(asking.run)
     except KeyboardInterrupt:
         if asking.answers:
@@ -73,22 +71,6 @@ def show(findings: Sequence[Finding], console: Console) -> None:
     for finding in findings:
         table.add_row(Text(finding.topic), Text(shortened(finding.words, _LONGEST_WORDS)))
     console.print(table)
-
-
-@contextmanager
-def _progress(asking: Check) -> Iterator[None]:
-    """What is asked at the moment, on stderr where that is a terminal."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    with console.status("opening a connection") as status:
-
-        def tell(probe: Probe) -> None:
-            status.update(f"{asking.requests + 1}: {probe.name.replace('_', ' ')}")
-
-        asking.on_probe = tell
-        yield
 
 
 def _in_dollars(cost: Cost, price: Price | None) -> str:

@@ -19,12 +19,11 @@ from rich.table import Table
 
 from .. import jobs
 from ..blocking import loop_options
-from ..errors import ConfigurationError
 from ..jobs import Forecast, PlanProgress
 from ..jobs.planning import embedder_without_key
 from ..settings import Limits
 from ..version import VERSION
-from .running import check, in_file
+from .running import check, check_folder, in_file
 from .shown import printable
 
 _SHARED = ("format", "text_column", "id_column", "skip_bad_rows", "dedupe")  # by jobs.plan and jobs.run
@@ -36,8 +35,7 @@ def plan(
     """Plan a job, and show it: *job* is for ``jobs.plan``, *options* for ``Embedder``."""
     if options["long_input"] == "chunks":
         check(model, options)  # which says why not
-    if json_file is not None and not json_file.parent.is_dir():
-        raise ConfigurationError(f"--json: there is no directory {json_file.parent}")
+    check_folder("--json", json_file)
     with (
         TemporaryDirectory(prefix="embedbatch-plan-") as folder,
         in_file(source, Path(folder) / "stdin", job["format"]) as file,

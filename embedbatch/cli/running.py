@@ -196,6 +196,12 @@ def check(model: str, options: Mapping[str, Any]) -> None:
         )
 
 
+def check_folder(flag: str, path: Path | None) -> None:
+    """Raise if the file that *flag* names could not be written, for want of a directory."""
+    if path is not None and not path.parent.is_dir():
+        raise ConfigurationError(f"{flag}: there is no directory {path.parent}")
+
+
 def describe(summary: jobs.Summary, model: str, cut: int, cached: CacheStats | None = None) -> str:
     """One line about a job, in which *cut* documents were longer than the model takes. *cached* is of its last run."""
     whole = f"{summary.documents:,} documents"

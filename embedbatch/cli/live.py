@@ -17,8 +17,8 @@ from rich.text import Text
 
 from .. import jobs
 from ..events import EndpointAway, EndpointBack, Event
-from ..jobs.timeline import RATE_LIMITED, Timeline
-from ..jobs.wording import clock, duration, fault, money, rate, share
+from ..jobs.timeline import Timeline
+from ..jobs.wording import clock, duration, faults, money, rate, share
 from ..stats import Capacity
 from ..tasks import task_group
 from .shown import shortened
@@ -203,16 +203,13 @@ def _speed(standing: Standing) -> str:
 def _in_flight(standing: Standing) -> str:
     if not standing.capacity:
         return ""
-    in_flight, places = (
-        sum(numbers) for numbers in zip(*((c.in_flight, c.places) for c in standing.capacity), strict=True)
-    )
-    return f"{in_flight} of {places} in flight"
+    in_flight = sum(each.in_flight for each in standing.capacity)
+    return f"{in_flight} of {sum(each.places for each in standing.capacity)} in flight"
 
 
 def _faults(standing: Standing) -> str:
     total = standing.timeline.total
-    kinds = sorted(total.faults, key=lambda kind: (kind != RATE_LIMITED, -total.faults[kind], kind))
-    words = [f"{total.faults[kind]:,} × {fault(kind)}" for kind in kinds]
+    words = faults(total)
     if total.retries:
         words.append(f"{total.retries:,} tried again")
     return " · ".join(words)
@@ -265,8 +262,8 @@ def _rows(standing: Standing, *, curve: int) -> list[tuple[str, Text]]:
         rows.append(("speed", speed))
     rows.append(("requests", Text(_requests(standing))))
     rows.append(("latency", Text(_latency(standing))))
-    faults = _faults(standing)
-    rows.append(("faults", Text(faults or "none", style="yellow" if faults else "")))
+    failed = _faults(standing)
+    rows.append(("faults", Text(failed or "none", style="yellow" if failed else "")))
     if standing.costs[0] is not None:
         rows.append(("cost", Text(_money(standing))))
     gone = f"{clock(standing.seconds)} gone"

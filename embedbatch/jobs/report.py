@@ -18,8 +18,8 @@ from .charts import Bars, Chart, Line, draw
 from .markup import Markup, join, tag, text
 from .report_style import STYLE
 from .sinks import Destination, FileName, destination_of
-from .timeline import RATE_LIMITED, Bin, Slice, Timeline
-from .wording import cost, duration, fault, money, rate
+from .timeline import Bin, Slice, Timeline
+from .wording import cost, duration, fault, faults, money, rate
 
 if TYPE_CHECKING:
     from .runner import Summary
@@ -281,7 +281,7 @@ def _tick(seconds: float) -> str:
 def _faults(slices: Sequence[Slice], total: Bin) -> Chart | None:
     if not total.faults:
         return None
-    kinds = sorted(total.faults, key=lambda kind: (kind != RATE_LIMITED, -total.faults[kind], kind))
+    kinds = total.kinds
     own = kinds if len(kinds) <= MAX_KINDS else kinds[: MAX_KINDS - 1]
     groups = [(fault(kind), [kind]) for kind in own]
     if len(own) < len(kinds):
@@ -290,11 +290,10 @@ def _faults(slices: Sequence[Slice], total: Bin) -> Chart | None:
         Bars(name, colour, [float(sum(each.counts.faults[kind] for kind in members)) for each in slices])
         for (name, members), colour in zip(groups, ("orange", "red", "violet", "green"), strict=False)
     ]
-    told = (f"{total.faults[kind]:,} × {fault(kind)}" for kind in kinds)
     return Chart(
         title="Faults",
         unit=f"attempts, in each {duration(slices[0].seconds)}",
-        summary=f"Attempts that failed: {', '.join(told)}.",
+        summary=f"Attempts that failed: {', '.join(faults(total))}.",
         bars=bars,
         write="{:,.0f}".format,
         tell="{:,.0f}".format,

@@ -130,6 +130,11 @@ class Bin:
     tokens_limit: Samples = field(default_factory=Samples)
     requests_limit: Samples = field(default_factory=Samples)
 
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of its faults: rate limits first, then those that there are most of."""
+        return sorted(self.faults, key=lambda kind: (kind != RATE_LIMITED, -self.faults[kind], kind))
+
     def count(self, event: Event) -> None:
         """Count one event. When a request was sent is another matter."""
         match event:

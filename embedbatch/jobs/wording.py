@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .timeline import RATE_LIMITED
+from .timeline import RATE_LIMITED, Bin
 
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 _FAULTS = {
@@ -66,6 +66,11 @@ def share(part: float) -> str:
 def fault(kind: str) -> str:
     """The kind of a fault, such as ``RateLimited``, in a word or two."""
     return _FAULTS.get(kind, kind)
+
+
+def faults(counts: Bin) -> list[str]:
+    """How many of each kind of fault there are."""
+    return [f"{counts.faults[kind]:,} × {fault(kind)}" for kind in counts.kinds]
 
 
 def cost(tokens: int | None, price: float | None) -> float | None:

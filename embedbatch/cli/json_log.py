@@ -11,6 +11,7 @@ import msgspec
 
 from ..errors import RequestError
 from ..events import Event
+from ..jobs.columns import cleaned
 
 
 class JsonLog:
@@ -33,7 +34,7 @@ class JsonLog:
         try:
             line = self._encoder.encode(record)
         except UnicodeEncodeError:  # a lone surrogate, in an id or a server's words
-            line = self._encoder.encode(_encodable(msgspec.to_builtins(record, enc_hook=_describe)))
+            line = self._encoder.encode(cleaned(msgspec.to_builtins(record, enc_hook=_describe), _encodable))
         self._file.write(line + b"\n")
         self._file.flush()
 
@@ -45,12 +46,5 @@ def _describe(value: object) -> dict[str, Any]:
     return {name: item for name, item in told.items() if item is not None}
 
 
-def _encodable(value: Any) -> Any:
-    match value:
-        case str():
-            return value.encode("utf-8", "replace").decode("utf-8")
-        case dict():
-            return {key: _encodable(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_encodable(item) for item in value]
-    return value
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

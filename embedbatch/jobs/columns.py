@@ -8,7 +8,7 @@ holds is known before anything is sent, and no value can come that its column ha
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -98,22 +98,22 @@ def encode(value: Any) -> bytes:
         return msgspec.json.encode(cleaned(value), enc_hook=_other)
 
 
-def cleaned(value: Any) -> Any:
-    """*value* with writable texts."""
-    match value:
-        case str():
-            return writable(value)
-        case list() | tuple():
-            return [cleaned(each) for each in value]
-        case dict():
-            return {cleaned(key): cleaned(each) for key, each in value.items()}
-        case _:
-            return value
-
-
 def writable(text: str) -> str:
     """*text* as it was sent: UTF-8 cannot carry a lone surrogate."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def cleaned(value: Any, clean: Callable[[str], str] = writable) -> Any:
+    """*value* with each of its texts as *clean* makes it."""
+    match value:
+        case str():
+            return clean(value)
+        case list() | tuple():
+            return [cleaned(each, clean) for each in value]
+        case dict():
+            return {cleaned(key, clean): cleaned(each, clean) for key, each in value.items()}
+        case _:
+            return value
 
 
 def _other(value: Any) -> str:

@@ -280,8 +280,7 @@ def _vectors(vectors: Vectors, dtype: Dtype) -> Iterator[bytes | None]:
 
 
 def _text(value: Any) -> str | None:
-    """A text, without what PostgreSQL has no room for: lone surrogates, and the character NUL."""
-    return None if value is None else writable(str(value)).replace("\0", "\ufffd")
+    return None if value is None else _without_nul(str(value))
 
 
 def _json(value: Any) -> bytes | None:
@@ -289,20 +288,13 @@ def _json(value: Any) -> bytes | None:
         return None
     encoded = encode(value)
     if b"\\u0000" in encoded:
-        encoded = encode(_without_nul(cleaned(value)))
+        encoded = encode(cleaned(value, _without_nul))
     return b"\x01" + encoded  # the version of the format
 
 
-def _without_nul(value: Any) -> Any:
-    match value:
-        case str():
-            return _text(value)
-        case list() | tuple():
-            return [_without_nul(each) for each in value]
-        case dict():
-            return {_without_nul(key): _without_nul(each) for key, each in value.items()}
-        case _:
-            return value
+def _without_nul(text: str) -> str:
+    """*text* without what PostgreSQL has no room for: lone surrogates, and the character NUL."""
+    return writable(text).replace("\0", "\ufffd")
 
 
 def _as_it_is(value: Any) -> Any:

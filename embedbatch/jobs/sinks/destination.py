@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, DestinationError
 from ..disk import Disk
 from ..dtypes import Dtype
 from ..parts import Division
@@ -77,6 +77,26 @@ class Destination(Protocol):
 
 
 FileName: TypeAlias = "str | os.PathLike[str]"
+
+
+OWN_COLUMNS = frozenset({"run", "row", "id", "embedding", "tokens", "text"})
+"""What a table of a database has of its own, besides the columns of the source."""
+
+
+def check_key(key: str | None) -> None:
+    """Raise :class:`ConfigurationError` for what cannot be the key of a table."""
+    if key not in (None, "id"):
+        raise ConfigurationError(f"key: expected 'id' or nothing, got {key!r}")
+
+
+def check_size(table: Destination, rows: RowType) -> None:
+    """Raise :class:`DestinationError` if *table* cannot take *rows*, for want of the size of their vectors."""
+    if not rows.dimensions:
+        raise DestinationError(
+            "no document was embedded, so nobody knows the size of the vectors, which a table needs. Say it with "
+            "dimensions",
+            destination=str(table),
+        )
 
 
 def place_of(table: str, journal: FileName | None) -> tuple[Path, Path]:

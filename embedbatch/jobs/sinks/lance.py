@@ -24,11 +24,9 @@ from ..dtypes import Dtype, check_dtype
 from ..parts import Division
 from ..rows import digest
 from ..segments import Room
-from .destination import FileName, RowType, check_place, place_of
+from .destination import OWN_COLUMNS, FileName, RowType, check_key, check_place, check_size, place_of
 from .origin import Origin
 from .result import Block
-
-_OWN_COLUMNS = frozenset({"run", "row", "id", "embedding", "tokens", "text"})
 
 # Of two rows the one that has a vector, then the later one; of another run, the new one.
 _REPLACES = (
@@ -56,8 +54,7 @@ class LanceTable:
             raise ConfigurationError(
                 "destination: LanceDB needs lancedb. Install it with: pip install 'embedbatch[lance]'"
             ) from error
-        if key not in (None, "id"):
-            raise ConfigurationError(f"key: expected 'id' or nothing, got {key!r}")
+        check_key(key)
         if not re.fullmatch(r"[\w.-]+", table, re.ASCII):
             raise ConfigurationError(f"table: expected a name of letters, digits, _, - and ., got {table!r}")
         self._lancedb: Any = lancedb
@@ -95,14 +92,14 @@ class LanceTable:
 
     def check(self, *, dtype: Dtype, columns: Iterable[str]) -> None:
         check_dtype(dtype)
-        check_names(columns, taken=_OWN_COLUMNS)
+        check_names(columns, taken=OWN_COLUMNS)
         check_place(self.journal)
         if self._folder is not None:
             self._disk_place(self._folder)
 
     def prepare(self, rows: RowType, run: str) -> int | None:
         """Compare the table with them; if there is none, make it in memory."""
-        check_names(rows.columns, taken=_OWN_COLUMNS)
+        check_names(rows.columns, taken=OWN_COLUMNS)
         sink = LanceSink(self, Disk(), rows, Division(0, 1), run)
         with self.naming():
             table = self.table()
@@ -242,12 +239,7 @@ class LanceSink:
         return size
 
     def _table(self) -> Any:
-        if not self._rows.dimensions:
-            raise DestinationError(
-                "no document was embedded, so nobody knows the size of the vectors, which a table needs. Say it with "
-                "dimensions",
-                destination=str(self._destination),
-            )
+        check_size(self._destination, self._rows)
         with self._destination.naming():
             table = self._destination.table(self.schema())
             self.compare(table)

@@ -19,9 +19,9 @@ from ..disk import Disk
 from ..dtypes import Dtype, check_dtype
 from ..parts import Division
 from ..segments import Room
-from .destination import FileName, RowType, check_place, place_of
+from .destination import OWN_COLUMNS, FileName, RowType, check_key, check_place, check_size, place_of
 from .origin import Origin
-from .postgres_rows import OWN_COLUMNS, Table, column_types
+from .postgres_rows import Table, column_types
 from .result import Block
 
 _LONGEST_NAME = 63  # bytes: what is longer is cut by PostgreSQL
@@ -53,8 +53,7 @@ class Postgres:
             raise ConfigurationError(
                 "destination: PostgreSQL needs psycopg. Install it with: pip install 'embedbatch[postgres]'"
             ) from error
-        if key not in (None, "id"):
-            raise ConfigurationError(f"key: expected 'id' or nothing, got {key!r}")
+        check_key(key)
         schema, _, name = table.rpartition(".")
         for each in (schema, name) if schema else (name,):
             _check_name("table", each)
@@ -131,12 +130,7 @@ class Postgres:
     @contextmanager
     def part(self, rows: RowType, run: str) -> Iterator[tuple[Table, Any]]:
         """The table and a transaction: what is written in the block is there for good after it."""
-        if not rows.dimensions:
-            raise DestinationError(
-                "no document was embedded, so nobody knows the size of the vectors, which a table needs. Say it with "
-                "dimensions",
-                destination=str(self),
-            )
+        check_size(self, rows)
         with self._connection(DestinationError) as connection:
             connection.execute(_DURABLE)
             yield self._open(connection, rows, run), connection

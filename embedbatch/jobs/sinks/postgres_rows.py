@@ -16,8 +16,6 @@ from ..dtypes import Dtype, rounded
 from .destination import RowType
 from .result import Block
 
-OWN_COLUMNS = frozenset({"run", "row", "id", "embedding", "tokens", "text"})
-
 _VECTORS: dict[Dtype, tuple[str, str]] = {"float32": ("vector", ">f4"), "float16": ("halfvec", ">f2")}
 _KINDS = {
     "null": "text",

@@ -18,7 +18,7 @@ import numpy as np
 
 from ...errors import ConfigurationError, DestinationError
 from ...values import Vectors
-from ..columns import JSON, check_names, encode
+from ..columns import check_names
 from ..disk import Disk
 from ..dtypes import Dtype, check_dtype
 from ..parts import Division
@@ -175,7 +175,6 @@ class LanceSink:
         self._rows = rows
         self._division = division
         self._run = run
-        self._json = {name for name, kind in rows.columns.items() if kind == JSON}
         self._synced: set[Path] = set()
 
     def write_part(self, number: int, blocks: Iterable[Block]) -> int:
@@ -269,27 +268,18 @@ class LanceSink:
     def _batch(self, block: Block, first: int) -> Any:
         import pyarrow as pa
 
-        from .parquet import array_of, lists_of
+        from .parquet import arrays_of, json_of, lists_of
 
         assert block.vectors is not None
         count = len(block.ids)
         schema = self.schema()
-        ids = list(map(str, block.ids)) if self._rows.id_type == "str" else block.ids
         columns: dict[str, Any] = {
             "run": pa.array([self._run] * count, pa.string()),
             "row": pa.array(range(first, first + count), pa.int64()),
-            "id": pa.array(ids, schema.field("id").type),
             "embedding": lists_of(block.vectors, self._rows.dtype),
-            "tokens": pa.array(block.tokens, pa.int64()),
+            **arrays_of(block, schema, json_of(self._rows.columns)),
         }
-        if block.texts is not None:
-            columns["text"] = pa.array(block.texts, pa.large_string())
-        for name, values in block.extra.items():
-            if name in self._json:
-                values = [None if value is None else encode(value).decode() for value in values]
-            columns[name] = array_of(values, schema.field(name).type)
-        arrays = [columns[name] for name in schema.names]
-        return pa.RecordBatch.from_arrays(arrays, schema=schema)
+        return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
     def _merge(self, table: Any, rows: Any) -> None:
         """Upsert *rows* by the key. Of those that have the same, one goes: the last that has a vector."""

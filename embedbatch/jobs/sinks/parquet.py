@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -81,10 +81,9 @@ class ParquetSink:
             fields.append(pa.field("text", pa.large_string()))
         fields += fields_of(columns)
         self._schema = pa.schema(fields, metadata={_METADATA: origins.encode(origin)})
-        self._json = {name for name, kind in columns.items() if kind == JSON}
+        self._json = json_of(columns)
         self._dtype = dtype
         self._dimensions = dimensions
-        self._ids_are_texts = id_type == "str"
         self._disk = disk
         self._folder = folder
         self._parts = folder if destination.suffix else folder / "result"
@@ -159,21 +158,12 @@ class ParquetSink:
             yield writer.write_table
 
     def _table(self, block: Block) -> pa.Table:
-        ids = list(map(str, block.ids)) if self._ids_are_texts else block.ids
-        columns: list[pa.Array[Any]] = [
-            pa.array(ids, self._schema.field("id").type),
-            pa.array(block.tokens, pa.int64()),
-        ]
+        schema = self._schema if self._is_folder else self._schema.remove(1)
+        columns = arrays_of(block, schema, self._json)
         if self._is_folder:
             assert block.vectors is not None
-            columns.insert(1, lists_of(block.vectors, self._dtype))
-        if block.texts is not None:
-            columns.append(pa.array(block.texts, pa.large_string()))
-        for name, values in block.extra.items():
-            if name in self._json:
-                values = [None if value is None else encode(value).decode() for value in values]
-            columns.append(array_of(values, self._schema.field(name).type))
-        return pa.Table.from_arrays(columns, schema=self._schema if self._is_folder else self._schema.remove(1))
+            columns["vector"] = lists_of(block.vectors, self._dtype)
+        return pa.Table.from_arrays([columns[name] for name in schema.names], schema=schema)
 
     def _part(self, number: int) -> Path:
         return self._parts / f"part-{number:06}.{'parquet' if self._is_folder else 'arrow'}"
@@ -255,7 +245,26 @@ def _type_of(kind: str) -> pa.DataType:
     return _TYPES[kind]
 
 
-def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
+def json_of(columns: Mapping[str, Any]) -> Collection[str]:
+    """Which of *columns* are written as JSON."""
+    return {name for name, kind in columns.items() if kind == JSON}
+
+
+def arrays_of(block: Block, schema: pa.Schema, as_json: Collection[str]) -> dict[str, pa.Array[Any]]:
+    """The columns of *block* but the vectors, for a table of this *schema*; those called *as_json* are JSON there."""
+    id_type = schema.field("id").type
+    ids = block.ids if pa.types.is_integer(id_type) else list(map(str, block.ids))
+    arrays: dict[str, pa.Array[Any]] = {"id": pa.array(ids, id_type), "tokens": pa.array(block.tokens, pa.int64())}
+    if block.texts is not None:
+        arrays["text"] = pa.array(block.texts, pa.large_string())
+    for name, values in block.extra.items():
+        if name in as_json:
+            values = [None if value is None else encode(value).decode() for value in values]
+        arrays[name] = _array_of(values, schema.field(name).type)
+    return arrays
+
+
+def _array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array[Any]:
     """An array of *values*; texts in them are made writable."""
     try:
         return pa.array(values, kind)

@@ -16,6 +16,8 @@ MOST_TIMES = 3  # as many where the budget allows it
 SPARE = 0.05  # of what is left goes into more requests at a point, while other points are left out
 RISE = 1.1  # times the throughput is worth going on
 STALE = 2  # points in a row without such a rise end an axis: one alone may have met a slow reply
+PATIENCE = 60.0  # seconds: a longer pause ends the sweep
+MOST_LIMITED = 3  # points that were too much: then it is not the point that matters
 
 
 class Reason(Enum):
@@ -121,6 +123,14 @@ def _reason(point: Point, measured: Mapping[Point, Measurement], refused_sizes: 
     row = [rate for at, rate in good if at.batch_inputs == point.batch_inputs and at.in_flight < point.in_flight]
     column = [rate for at, rate in good if at.in_flight == point.in_flight and at.batch_inputs < point.batch_inputs]
     return Reason.FLAT if is_flat(row) or is_flat(column) else None
+
+
+def why_to_end(measured: Sequence[Measurement], pause: float) -> str | None:
+    """Why to end, after these points and a *pause*, in seconds, that was asked for at the last; ``None`` to go on."""
+    limited = [each for each in measured if each.refusals]
+    if len(limited) >= MOST_LIMITED:
+        return f"{len(limited)} points were too much for the endpoint: {limited[-1].reason}"
+    return f"the endpoint asked for a pause of {pause:,.0f} s" if pause > PATIENCE else None
 
 
 def is_flat(rates: Sequence[float]) -> bool:

@@ -22,8 +22,6 @@ from .points import Budget, Grid, Point, Quota
 from .texts import Batch, Texts
 from .verdict import Verdict, judge
 
-PATIENCE = 60.0  # seconds: a longer pause ends the sweep
-MOST_LIMITED = 3  # points that were too much: then it is not the point that matters
 _OVERHEAD = 1_000  # bytes of a request beside its inputs
 _WIRE = 1.05  # of its bytes takes a text in JSON, and
 _QUOTES = 3  # bytes for its quotes and a comma
@@ -194,7 +192,9 @@ class Sweep:
             self._unaffordable.add(point)  # its texts turned out to be longer than most
         now = anyio.current_time()
         self.quota = Quota(*self._told.rates(now), self._told.batch_tokens(now))
-        await self._settle(log)
+        self.ended = plan.why_to_end(list(self.measured.values()), log.pause)
+        if self.ended is None:
+            await anyio.sleep(log.pause)
 
     async def _open_lanes(self, count: int, log: Log) -> None:
         """Have at least *count* places with an open connection."""
@@ -228,16 +228,6 @@ class Sweep:
         finally:
             self.ledger.settle(bound, tokens, inputs)
         return True
-
-    async def _settle(self, log: Log) -> None:
-        """Decide how to go on after what was too much at a point."""
-        limited = [each for each in self.measured.values() if each.refusals]
-        if len(limited) >= MOST_LIMITED:
-            self.ended = f"{len(limited)} points were too much for the endpoint: {limited[-1].reason}"
-        elif log.pause > PATIENCE:
-            self.ended = f"the endpoint asked for a pause of {log.pause:,.0f} s"
-        elif log.pause:
-            await anyio.sleep(log.pause)
 
     def _cpu(self) -> float | None:
         return None if self.cpu_clock is None else self.cpu_clock()

@@ -12,7 +12,9 @@ from embedbatch.sweep.ledger import Ledger
 from embedbatch.sweep.plan import (
     LEAST,
     LEAST_EACH,
+    MOST_LIMITED,
     MOST_TIMES,
+    PATIENCE,
     RISE,
     Prices,
     allot,
@@ -20,6 +22,7 @@ from embedbatch.sweep.plan import (
     least,
     open_points,
     reasons,
+    why_to_end,
 )
 
 from .sweeping import PLACES, SIZES, grids, measured, rates
@@ -190,6 +193,21 @@ def test_no_order_of_events_passes_the_budget(
         assert ledger.requests == sent <= max_requests
         assert ledger.tokens + sum(in_flight) <= max_tokens
         assert ledger.left.max_requests == max_requests - sent
+
+
+def test_a_sweep_ends_when_the_points_do_not_matter() -> None:
+    """Three points were refused as too much: it says so in the words of the last. Two may be too large themselves."""
+    good = measured(1, 1)
+    refused = [measured(4, 2**n, refusals=1, reason=f"429 at {2**n}") for n in range(MOST_LIMITED)]
+
+    assert why_to_end([good, *refused], 0.0) == "3 points were too much for the endpoint: 429 at 4"
+    assert why_to_end([good, *refused[1:]], 0.0) is None
+
+
+def test_a_sweep_waits_for_a_pause_unless_it_is_long() -> None:
+    """Up to a minute; what is longer ends it, and is told."""
+    assert why_to_end([], PATIENCE) is None
+    assert why_to_end([], PATIENCE + 30) == "the endpoint asked for a pause of 90 s"
 
 
 def test_the_ledger_learns_what_an_input_costs() -> None:

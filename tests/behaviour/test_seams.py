@@ -181,8 +181,9 @@ async def test_what_is_not_kept_yet_does_not_come_out(make_embedder: MakeEmbedde
     store = SlowStore()
 
     async with make_embedder(store=store) as embedder, embedder.stream(["a", "b", "c"]) as results:
-        async for _ in results:
-            assert store.kept == 3
+        kept = [store.kept async for _ in results]
+
+    assert kept == [3, 3, 3]
 
 
 async def test_a_slow_store_does_not_put_off_a_stop(make_embedder: MakeEmbedder) -> None:

@@ -29,10 +29,10 @@ class Disk:
     was created or renamed has its name for certain once its directory is synced.
     """
 
-    def open(self, path: Path) -> BinaryIO:
-        """The file *path*, to be read and written at any place; a new one if there is none."""
+    def open(self, path: Path, buffering: int = -1) -> BinaryIO:
+        """The file *path*, to be read and written at any place, new if there is none. *buffering* as in ``open``."""
         # O_CREAT, not a mode of open(): none of them creates, keeps what is there, and writes where it is told to.
-        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b", buffering)
 
     def read(self, path: Path) -> BinaryIO:
         """The file *path*, to be read. Raises ``FileNotFoundError`` if there is none."""

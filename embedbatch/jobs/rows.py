@@ -34,8 +34,10 @@ class RowFile:
         self._begin = begin
         self._disk = disk
         self._is_dirty = False
-        self._lock = threading.Lock()  # reading may go on in one thread while another writes
-        self._file = disk.open(path)
+        self._lock = threading.Lock()  # of the place in the file: one thread may read while another writes
+        self._syncing = threading.Lock()
+        # A buffer's flush, in the thread that syncs, would move the place beneath a write: vectors in others' rows.
+        self._file = disk.open(path, buffering=0)
         try:
             disk.allocate(self._file, begin + rows * width)
         except BaseException:
@@ -47,8 +49,9 @@ class RowFile:
         data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
         with self._lock:
             self._file.seek(self._begin + first * self._width)
-            self._file.write(data)
-            self._file.flush()
+            written = 0
+            while written < len(data):
+                written += self._file.write(data[written:])
             self._is_dirty = True
         return data
 
@@ -56,27 +59,30 @@ class RowFile:
         """*count* rows from row *first* on. Rows behind the end of the file are zeros."""
         rows = np.empty((count, self._width), np.uint8)
         data = rows.reshape(-1)
+        there = 0
         with self._lock:
             self._file.seek(self._begin + first * self._width)
-            there = self._file.readinto(data.data)  # type: ignore[attr-defined]
+            while some := self._file.readinto(data[there:].data):  # type: ignore[attr-defined]
+                there += some
         data[there:] = 0
         return rows
 
     def sync(self) -> None:
         """Return when what was written is on the disk. Writing goes on meanwhile."""
-        with self._lock:
-            if not self._is_dirty or self._file.closed:
-                return
-            self._is_dirty = False
-        try:
-            self._disk.sync(self._file)
-        except BaseException:
-            self._is_dirty = True
-            raise
+        with self._syncing:  # it is not closed meanwhile
+            with self._lock:
+                if not self._is_dirty or self._file.closed:
+                    return
+                self._is_dirty = False
+            try:
+                self._disk.sync(self._file)
+            except BaseException:
+                self._is_dirty = True
+                raise
 
     def close(self) -> None:
-        """Close the file, whatever a failed write has left to be written."""
-        with self._lock, contextlib.suppress(OSError):
+        """Close the file."""
+        with self._syncing, self._lock, contextlib.suppress(OSError):
             self._file.close()
 
 

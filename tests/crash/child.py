@@ -49,9 +49,9 @@ class SuicidalDisk(Disk):
         self._after = after
         self._count = 0
 
-    def open(self, path: Path) -> BinaryIO:
+    def open(self, path: Path, buffering: int = -1) -> BinaryIO:
         self._count_or_die()
-        file = super().open(path)
+        file = super().open(path, buffering)
         self._die_after()
         return file
 

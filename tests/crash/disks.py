@@ -47,14 +47,15 @@ class CountingDisk(Disk):
     def before(self, number: int) -> None:
         """Operation *number*, from 1, is about to begin."""
 
-    def open(self, path: Path) -> BinaryIO:
+    def open(self, path: Path, buffering: int = -1) -> BinaryIO:
         self._count("open", path)
         plain = super().open(path)
         descriptor = os.dup(plain.fileno())
         plain.close()
-        file = io.BufferedRandom(_Raw(path, descriptor, lambda name: self._count("write", name)))
+        raw = _Raw(path, descriptor, lambda name: self._count("write", name))
+        file: Any = io.BufferedRandom(raw) if buffering else raw
         self.opened(path, file)
-        return file  # type: ignore[return-value]
+        return file  # type: ignore[no-any-return]
 
     def opened(self, path: Path, file: Any) -> None:
         """*path* is open as *file*."""

@@ -143,7 +143,9 @@ class Sender:
             piece.form = route.form_of(piece)
             if is_arrays(piece.batch) and not piece.form.token_arrays:
                 self._reword(piece, route, work)
-            work.pieces.cut(piece, route.fit(piece.batch, work))
+            # Where tries fail, less and less is tried: the reason may have been one of the inputs.
+            most = len(piece.batch) >> route.limiter.failed_probes if lease.probe else len(piece.batch)
+            work.pieces.cut(piece, min(max(1, most), route.fit(piece.batch, work)))
             too_much = work.reserved - sum(piece.batch.bounds)
             account.give_back(too_much)
             work.reserved -= too_much

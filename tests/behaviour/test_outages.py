@@ -348,3 +348,17 @@ async def test_many_texts_that_make_500s_do_not_pass_for_an_outage(
 
     assert [failure.position for failure in embeddings.failures] == list(range(50, 2_000, 100))
     assert len(server.received) <= 20 * 2 * 7 + 2_000 // 64 * 4
+
+
+async def test_an_endpoint_that_is_away_is_tried_with_less_each_time(make_embedder: MakeEmbedder) -> None:
+    """Each try that fails may have failed for one of its inputs, so the next has half as many at most."""
+    server = ScriptedServer()
+    server.reply_when(lambda request: Scripted(status=500) if request.number > 8 else None)
+    limits = Limits(max_batch_inputs=64, max_concurrent_requests=4)
+
+    async with make_embedder(transport=server, limits=limits) as embedder:
+        with pytest.raises(RunStoppedError):
+            await embedder.embed(texts_of(2_000))
+
+    tries = [len(request.inputs) for request in server.received[-5:]]
+    assert all(size <= 64 >> number for number, size in enumerate(tries))

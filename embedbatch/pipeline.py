@@ -14,7 +14,7 @@ import math
 import warnings
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any
 
@@ -301,12 +301,15 @@ class Run:
 
     async def _work(self, batches: MemoryObjectReceiveStream[Batch]) -> None:
         """Send batches and keep what comes back, until there are no more."""
-        with batches, suppress(anyio.EndOfStream):
+        batch: Batch | None
+        with batches:
             while True:
                 try:
                     batch = batches.receive_nowait()  # which saves a turn of the event loop
-                except anyio.WouldBlock:
-                    batch = await batches.receive()
+                except (anyio.WouldBlock, anyio.EndOfStream):
+                    batch = await anext(batches, None)
+                if batch is None:
+                    break
                 if not self._parts.account.closed:
                     await self._keep(await self._parts.send(batch, self._parts.account, self._rows_for))
         self._leave()

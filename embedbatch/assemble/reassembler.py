@@ -159,13 +159,13 @@ class Reassembler:
 
     def _are_plain(self, positions: Sequence[int]) -> bool:
         """
-        True if these are documents of one chunk each that have neither vector nor failure, as nearly all have; and,
-        where order matters, follow each other.
+        True if these are documents of one chunk each that have neither vector nor failure, as nearly all have; and
+        follow each other, or, where order does not matter, have nobody before them who would be overtaken.
         """
         distinct = set(positions)
         return (
             len(distinct) == len(positions)
-            and (not self._ordered or are_consecutive(positions))
+            and (are_consecutive(positions) if self._ordered else not self._ready)
             and self._unfinished.keys() >= distinct
             and self._ready.keys().isdisjoint(distinct)
             and not self.has_parts(distinct)

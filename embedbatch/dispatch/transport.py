@@ -308,7 +308,9 @@ def _cut_off_surplus(response: httpx.Response) -> None:
     network_stream = response.extensions.get("network_stream")
     if found and found[0] and network_stream is not None:
         with contextlib.suppress(OSError):  # the server has ended it already
-            network_stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            own = network_stream.get_extra_info("socket")
+            with socket.fromfd(own.fileno(), own.family, own.type) as same:  # uvloop's own cannot be shut down
+                same.shutdown(socket.SHUT_RDWR)
 
 
 class _StaleConnectionError(httpx.RemoteProtocolError):

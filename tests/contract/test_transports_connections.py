@@ -161,6 +161,16 @@ async def test_nor_is_it_with_what_httpx_itself_makes(both_backends: str, handed
         await each.aclose()
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_nor_is_it_on_uvloop() -> None:
+    """The same on the event loop of `[fast]`, with httpx's transport, which is used there where there is a proxy."""
+    misdeeds = [Misdeed(says=lambda right: right + right, stays=True)] * 3
+
+    async with serve_raw(*misdeeds) as server, connect(server, transport="httpx") as embedder:
+        for texts in (TEXTS, TEXTS[::-1], TEXTS, TEXTS[::-1]):
+            np.testing.assert_array_equal((await embedder.embed(texts)).vectors, vectors_of(texts))
+
+
 async def test_no_more_connections_than_may_be_in_flight_whatever_breaks(every_transport: str) -> None:
     """Three places, and a server that breaks off every fourth reply: never a fourth connection at a time."""
     most = 0

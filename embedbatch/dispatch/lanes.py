@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
@@ -172,6 +175,41 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     async def start_tls(self, *arguments: Any, **options: Any) -> httpcore.AsyncNetworkStream:
         return _Stream(await self._stream.start_tls(*arguments, **options))
+
+
+def cut_off_surplus(response: httpx.Response) -> None:
+    """
+    End the connection if the server has sent more than its reply.
+
+    httpcore 1.0.9 keeps what h11 has read beyond a reply, and takes it for the reply to the next request on that
+    connection: vectors of other texts. It does not tell, so this looks where it keeps it; a transport that is not
+    httpcore's has no such place. What came in a record of its own is still with TLS, where httpcore does not look. On
+    a socket that was shut down the next request fails and is sent again.
+    """
+    found: Any = response.stream
+    while inner := getattr(found, "_stream", None) or getattr(found, "_httpcore_stream", None):
+        found = inner
+    for name in ("_connection", "_h11_state", "trailing_data"):
+        found = getattr(found, name, None)
+    network_stream = response.extensions.get("network_stream")
+    if found and network_stream is not None and (found[0] or _has_more(network_stream.get_extra_info("ssl_object"))):
+        with contextlib.suppress(OSError):  # the server has ended it already
+            own = network_stream.get_extra_info("socket")
+            with socket.fromfd(own.fileno(), own.family, own.type) as same:  # uvloop's own cannot be shut down
+                same.shutdown(socket.SHUT_RDWR)
+
+
+def _has_more(tls: ssl.SSLObject | None) -> bool:
+    """True if more than what was read has come in records of *tls*, or its end: a byte of it is lost then."""
+    if tls is None:
+        return False
+    try:
+        tls.read(1)
+    except ssl.SSLWantReadError:
+        return False
+    except ssl.SSLError:  # a damaged record, or a farewell
+        return True
+    return True
 
 
 def _as_httpx(error: Exception, request: httpx.Request) -> httpx.TransportError:

@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import math
 import re
-import socket
 import sys
 import urllib.request
 from collections.abc import AsyncIterator, Mapping
@@ -28,7 +27,7 @@ from ..settings import CONNECT_TIMEOUT, TransportName, check_choice
 from ..version import VERSION
 from ..wire.body import Body
 from .credentials import HEADER_VALUE, Credentials
-from .lanes import Lanes
+from .lanes import Lanes, cut_off_surplus
 
 MAX_ERROR_BODY = 65_536  # bytes; some servers echo every input in the error
 KEEPALIVE = 30.0  # seconds; shorter than what servers and balancers commonly allow an idle connection
@@ -272,7 +271,7 @@ class Transport:
                     body.feed(part)
                     if body.size >= max_size:
                         enough.cancel()  # leaving the loop would leave httpx's generators open, which trio resents
-            _cut_off_surplus(response)
+            cut_off_surplus(response)
         except httpx.DecodingError:
             if not failed:
                 raise
@@ -290,27 +289,6 @@ class Transport:
         self._is_closed = True
         if self._owns_client and self._client is not None:
             await self._client.aclose()
-
-
-def _cut_off_surplus(response: httpx.Response) -> None:
-    """
-    End the connection if the server has sent more than its reply.
-
-    httpcore 1.0.9 keeps what h11 has read beyond a reply, and takes it for the reply to the next request on that
-    connection: vectors of other texts. It does not tell, so this looks where it keeps it; a transport that is not
-    httpcore's has no such place. On a socket that was shut down the next request fails and is sent again.
-    """
-    found: Any = response.stream
-    while inner := getattr(found, "_stream", None) or getattr(found, "_httpcore_stream", None):
-        found = inner
-    for name in ("_connection", "_h11_state", "trailing_data"):
-        found = getattr(found, name, None)
-    network_stream = response.extensions.get("network_stream")
-    if found and found[0] and network_stream is not None:
-        with contextlib.suppress(OSError):  # the server has ended it already
-            own = network_stream.get_extra_info("socket")
-            with socket.fromfd(own.fileno(), own.family, own.type) as same:  # uvloop's own cannot be shut down
-                same.shutdown(socket.SHUT_RDWR)
 
 
 class _StaleConnectionError(httpx.RemoteProtocolError):

@@ -139,6 +139,11 @@ def with_length(body: bytes, status: bytes = OK) -> bytes:
     return status + b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
 
 
+def filling_a_record(reply: bytes) -> bytes:
+    """*reply* with so long a head that it fills a record of TLS: what is sent behind it is in another."""
+    return reply.replace(b"\r\n", b"\r\nx-long: %b\r\n" % (b"x" * (16_384 - len(reply) - len("x-long: \r\n"))), 1)
+
+
 def body_of(reply: bytes) -> bytes:
     """What comes after the head."""
     return reply.split(b"\r\n\r\n", 1)[1]

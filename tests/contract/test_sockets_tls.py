@@ -13,7 +13,7 @@ from embedbatch import ConnectionFailedError, Embedder
 
 from . import raw
 from .asking import stopped_by
-from .raw import AUTHORITY, QUICK, TEXTS, Misdeed, connect, listen, serve_raw, vectors_of
+from .raw import AUTHORITY, QUICK, TEXTS, Misdeed, connect, filling_a_record, listen, serve_raw, vectors_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("every_transport")]
 
@@ -91,3 +91,18 @@ async def test_a_damaged_tls_stream_is_tried_again(misdeed: Misdeed) -> None:
 
     np.testing.assert_array_equal(embeddings.vectors, vectors_of(TEXTS))
     assert stats.faults == {"ConnectionLost": 1}
+
+
+async def test_a_surplus_in_a_record_of_its_own_is_not_the_next_reply() -> None:
+    """A reply that fills its record, and a copy in the next, over a client that the caller made."""
+    context = ssl.create_default_context()
+    AUTHORITY.configure_trust(context)
+    twice = Misdeed(says=lambda right: filling_a_record(right) + right, stays=True)
+
+    async with (
+        serve_raw(*[twice] * 3, tls=True) as server,
+        httpx.AsyncClient(verify=context) as client,
+        connect(server, http_client=client) as embedder,
+    ):
+        for texts in (TEXTS, TEXTS[::-1], TEXTS, TEXTS[::-1]):
+            np.testing.assert_array_equal((await embedder.embed(texts)).vectors, vectors_of(texts))

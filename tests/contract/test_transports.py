@@ -34,6 +34,7 @@ from .raw import (
     Misdeed,
     body_of,
     connect,
+    filling_a_record,
     listen,
     right_reply,
     serve_raw,
@@ -314,6 +315,20 @@ async def test_a_damaged_tls_stream_is_tried_again(
 
     np.testing.assert_array_equal(embeddings.vectors, vectors_of(TEXTS))
     assert sum(stats.faults.values()) == 1
+
+
+@pytest.mark.anyio
+async def test_what_follows_a_reply_in_another_tls_record_is_not_the_next_ones(
+    every_transport: str, environment: MutableMapping[str, str], tmp_path: Path
+) -> None:
+    """A reply that fills its record, and a copy in the next: the next request gets the vectors of its own texts."""
+    AUTHORITY.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    environment["SSL_CERT_FILE"] = str(tmp_path / "authority.pem")
+    twice = Misdeed(says=lambda right: filling_a_record(right) + right, stays=True)
+
+    async with serve_raw(*[twice] * 3, tls=True) as server, connect(server) as embedder:
+        for texts in (TEXTS, TEXTS[::-1], TEXTS, TEXTS[::-1]):
+            np.testing.assert_array_equal((await embedder.embed(texts)).vectors, vectors_of(texts))
 
 
 # One is as good as the other

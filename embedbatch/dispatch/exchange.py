@@ -180,6 +180,7 @@ class Exchange:
         try:
             outcome, reply = await self._ask(route, attempt)
             if isinstance(outcome, Fault):
+                _let_go(outcome.error)
                 if reply is not None and attempt.may_renew:
                     outcome = await self._renew(route, outcome, reply)
                 outcome = self._set_aside(route, outcome)
@@ -341,6 +342,14 @@ class Exchange:
         elif used and not route.ratio.is_seen:
             route.limiter.correct(lease, min(max(used, 0.05 * sent_bytes), sent_bytes))
             route.ratio.learn(sent_bytes, used)
+
+
+def _let_go(error: BaseException) -> None:
+    """Let *error* forget where it came up: those frames hold the body and its rows, and a failure may be kept long."""
+    found: BaseException | None = error
+    while found is not None:
+        found.__traceback__ = None
+        found = found.__cause__ or found.__context__
 
 
 def _cost(outcome: Outcome | None, bound: int) -> int:

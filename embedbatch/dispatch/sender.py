@@ -84,6 +84,7 @@ class Sender:
                 try:
                     route, decoded = await self._try(piece, work)
                 except _FaultError as error:
+                    error.__traceback__ = None  # as in _error_of
                     self._settle_fault(piece, error.fault, error.route, work)
                 except _NothingLeftError:
                     continue
@@ -391,4 +392,5 @@ def _error_of(state: tenacity.RetryCallState) -> _FaultError:
     assert state.outcome is not None
     error = state.outcome.exception()
     assert isinstance(error, _FaultError)
+    error.__traceback__ = None  # its frames hold it, and the work, and by that the rows of the whole result
     return error

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gc
+import weakref
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from random import Random
@@ -14,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from embedbatch import Limits, Retries
+from embedbatch import AttemptFailed, Event, Limits, Retries
 from embedbatch.testing import Scripted, ScriptedServer
 from embedbatch.testing.server import Body, Received
 from embedbatch.values import Batch, Chunks, Vector, Vectors
@@ -82,6 +84,52 @@ async def test_each_row_is_right_or_nan_whatever_the_replies_were(
     assert len(failed) < 30  # some had a bad vector each time
     expected[failed] = np.nan
     assert embeddings.vectors.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "scripted",
+    [
+        Scripted(breaks="read"),
+        Scripted(breaks="body"),
+        Scripted(after=100.0),
+        Scripted(body=b"no JSON"),
+        Scripted(body={"data": []}),
+    ],
+    ids=["broken", "broken in the middle", "late", "malformed", "too few"],
+)
+async def test_an_error_that_is_kept_does_not_keep_the_vectors(
+    scripted: Scripted, server: ScriptedServer, make_embedder: MakeEmbedder
+) -> None:
+    """Whoever drops a result and keeps what he was told of a failed attempt has none of the memory of its rows."""
+    events: list[Event] = []
+    server.reply_next(scripted)
+
+    async with make_embedder(dimensions=8, timeout=10.0, observe=events.append) as embedder:
+        embeddings = await embedder.embed(["a", "b"])
+    memory = weakref.ref(embeddings.vectors)
+    del embeddings
+    gc.collect()
+
+    assert [event.attempt for event in events if isinstance(event, AttemptFailed)] == [1]
+    assert memory() is None
+
+
+async def test_a_result_with_a_failure_is_freed_at_once(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
+    """Its memory, which may be most of the machine's, does not wait for the collector of garbage."""
+    server.reply_when(lambda request: Scripted(status=400) if "poison" in request.inputs else None)
+
+    async with make_embedder(dimensions=8) as embedder:
+        gc.disable()
+        try:
+            embeddings = await embedder.embed(["a", "b", "poison"], on_failure="collect")
+            memory = weakref.ref(embeddings.vectors)
+            (failure,) = embeddings.failures
+            del embeddings
+            assert memory() is None
+        finally:
+            gc.enable()
+
+    assert failure.id == 2
 
 
 class Dripping(httpx.AsyncByteStream):

@@ -32,6 +32,7 @@ from .lanes import Lanes, cut_off_surplus
 MAX_ERROR_BODY = 65_536  # bytes; some servers echo every input in the error
 KEEPALIVE = 30.0  # seconds; shorter than what servers and balancers commonly allow an idle connection
 
+_FRAMING = ("content-length", "transfer-encoding")  # headers that tell where a body ends
 _HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110, 5.1
 
 
@@ -364,6 +365,8 @@ def _read_headers(headers: Mapping[str, str]) -> httpx.Headers:
     for name, value in headers.items():
         if not (isinstance(value, str) and _HEADER_NAME.fullmatch(name) and HEADER_VALUE.fullmatch(value)):
             raise ConfigurationError(f"default_headers: {name!r} is not a header that HTTP can carry")
+        if name.lower() in _FRAMING:
+            raise ConfigurationError(f"default_headers: {name!r} is set by whoever sends the body")
     read = httpx.Headers(
         {"User-Agent": f"embedbatch/{VERSION}", "Content-Type": "application/json", "Accept": "application/json"}
     )

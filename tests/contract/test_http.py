@@ -183,6 +183,8 @@ async def test_default_headers_replace_and_add(route: respx.Route, make_embedder
         ({"default_headers": {"x name": "sk-secret"}}, "default_headers: 'x name'"),
         ({"default_headers": {"x-name": 5}}, "default_headers: 'x-name'"),
         ({"default_headers": {"x-name": None}}, "default_headers: 'x-name'"),
+        ({"default_headers": {"Transfer-Encoding": "chunked"}}, "default_headers: 'Transfer-Encoding'"),
+        ({"default_headers": {"content-length": "5"}}, "default_headers: 'content-length'"),
     ],
 )
 async def test_what_no_header_can_carry_is_refused(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -345,10 +346,10 @@ class Exchange:
 
 
 def _let_go(error: BaseException) -> None:
-    """Let *error* forget where it came up: those frames hold the body and its rows, and a failure may be kept long."""
+    """Empty the frames in which *error* came up: they hold the body and its rows, and a failure may be kept long."""
     found: BaseException | None = error
     while found is not None:
-        found.__traceback__ = None
+        traceback.clear_frames(found.__traceback__)
         found = found.__cause__ or found.__context__
 
 

@@ -25,7 +25,7 @@ from ..wire.reply import Decoded
 from ..wire.shape import AS_IT_IS, Shape
 from .account import Account, RunClosedError
 from .backoff import backoff
-from .exchange import Attempt, Exchange
+from .exchange import Attempt, Exchange, Outcome
 from .forms import is_arrays
 from .inquiry import AsText, Inquiry
 from .limiter import Lease
@@ -38,15 +38,6 @@ _RATE_PATIENCE = 120.0  # seconds: the longest window over which rates are commo
 _ROUNDS = 3  # of all its attempts that the last input of a run is given while an outage is waited for
 _DOUBTED = 2  # attempts that brought a 500, after which a probe is made of a part
 _CLOSER = 2  # attempts that are left to the halves of a piece that only brings faults
-
-
-class _FaultError(Exception):
-    """Carries a fault, and the route that it came by, through tenacity."""
-
-    def __init__(self, fault: Fault, route: Route) -> None:
-        super().__init__(fault.error)
-        self.fault = fault
-        self.route = route
 
 
 class _NothingLeftError(Exception):
@@ -82,10 +73,7 @@ class Sender:
         try:
             for piece in work.pieces:
                 try:
-                    route, decoded = await self._try(piece, work)
-                except _FaultError as error:
-                    error.__traceback__ = None  # as in _error_of
-                    self._settle_fault(piece, error.fault, error.route, work)
+                    route, outcome = await self._try(piece, work)
                 except _NothingLeftError:
                     continue
                 except RunClosedError:
@@ -93,8 +81,10 @@ class Sender:
                     if piece.fault is not None:  # it was attempted, and may be the reason
                         work.fail(piece, piece.fault)
                     break
+                if isinstance(outcome, Fault):
+                    self._settle_fault(piece, outcome, route, work)
                 else:
-                    self._settle_reply(piece, decoded, route, work)
+                    self._settle_reply(piece, outcome, route, work)
                 if answer.stopped is not None:
                     break
         except SpendLimitError as error:
@@ -105,29 +95,28 @@ class Sender:
 
     # attempts -------------------------------------------------------------------------------------------------
 
-    async def _try(self, piece: Piece, work: Work) -> tuple[Route, Decoded]:
+    async def _try(self, piece: Piece, work: Work) -> tuple[Route, Outcome]:
         """Attempt *piece* until it is answered or its fault is final."""
-        try:
-            return await self._attempt(piece, work)  # without tenacity, which takes 50 µs even if nothing fails
-        except _FaultError as error:
-            faults = [error]
-        # tenacity holds what these hold until the garbage is collected: not the work, whose answer has the vectors.
+        route, outcome = await self._attempt(piece, work)  # without tenacity, which takes 50 µs even if nothing fails
+        if not _waits(outcome):
+            return route, outcome
+        # What tenacity has it holds until the garbage is collected: not the work, and no reply, which have the vectors.
         account = work.account
         retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception(_waits),
+            retry=tenacity.retry_if_result(lambda found: found is not None),
             wait=lambda state: self._wait(piece),
-            stop=lambda state: self._is_last(piece, account, _error_of(state)),
+            stop=lambda state: self._is_last(piece, account, *_found(state)),
             sleep=partial(self._sleep, piece, account),
-            reraise=True,
+            retry_error_callback=lambda state: None,
         )
         async for attempt in retrying:
-            with attempt:
-                if faults:
-                    raise faults.pop()
-                return await self._attempt(piece, work)
-        raise AssertionError("tenacity ends by returning or raising")  # pragma: no cover
+            state = attempt.retry_state
+            if state.attempt_number > 1:
+                route, outcome = await self._attempt(piece, work)
+            state.set_result((route, outcome) if _waits(outcome) else None)
+        return route, outcome
 
-    async def _attempt(self, piece: Piece, work: Work) -> tuple[Route, Decoded]:
+    async def _attempt(self, piece: Piece, work: Work) -> tuple[Route, Outcome]:
         account = work.account
         lease: Lease | None = None
         queued_at = anyio.current_time()
@@ -172,7 +161,6 @@ class Sender:
         outcome = await self._exchange.send(route, lease, attempt)
         if isinstance(outcome, Fault):
             self._count(piece, outcome, route, work, anyio.current_time() - lease.sent_at)
-            raise _FaultError(outcome, route)
         return route, outcome
 
     def _reword(self, piece: Piece, route: Route, work: Work) -> None:
@@ -247,9 +235,8 @@ class Sender:
             piece.attempts += 1
             piece.seconds += seconds
 
-    def _is_last(self, piece: Piece, account: Account, error: _FaultError) -> bool:
+    def _is_last(self, piece: Piece, account: Account, route: Route, fault: Fault) -> bool:
         """Decide whether *piece* was attempted for the last time; if not, that costs a retry."""
-        fault = error.fault
         if fault.action is Action.AGAIN:
             return False
         if _may_be_one_input(fault) or isinstance(fault.error, DimensionsError):
@@ -262,7 +249,7 @@ class Sender:
             return True
         if piece.limited >= _LIMITED and len(piece.batch) > 1:
             return True
-        if self._is_doubted(piece, error, account):
+        if self._is_doubted(piece, route, fault):
             return True
         last_good_at = max(route.good_at for route in self.router.routes)
         if self._waits_for_outage(fault, account):
@@ -274,16 +261,16 @@ class Sender:
         piece.ends_run = not goes_on
         return not goes_on
 
-    def _is_doubted(self, piece: Piece, error: _FaultError, account: Account) -> bool:
+    def _is_doubted(self, piece: Piece, route: Route, fault: Fault) -> bool:
         """
         True if each of the 500s for *piece* may as well be about one of its inputs as about the endpoint.
 
         An endpoint that worked, and seems to be away, is better probed with parts: where one input is bad, a half of
         them shows that it works. And a part needs no second attempt while others succeed.
         """
-        if error.fault.error.status != 500 or len(piece.batch) == 1 or not error.route.is_proven:
+        if fault.error.status != 500 or len(piece.batch) == 1 or not route.is_proven:
             return False
-        if error.route.limiter.is_away:
+        if route.limiter.is_away:
             return piece.attempts >= _DOUBTED
         return piece.is_part
 
@@ -383,14 +370,12 @@ def _may_be_one_input(fault: Fault) -> bool:
     )
 
 
-def _waits(error: BaseException) -> bool:
-    # tenacity hands over cancellation too; it must pass.
-    return isinstance(error, _FaultError) and error.fault.action in (Action.WAIT, Action.AGAIN)
+def _waits(outcome: Outcome) -> bool:
+    """True for a fault after which the same may be sent again."""
+    return isinstance(outcome, Fault) and outcome.action in (Action.WAIT, Action.AGAIN)
 
 
-def _error_of(state: tenacity.RetryCallState) -> _FaultError:
+def _found(state: tenacity.RetryCallState) -> tuple[Route, Fault]:
     assert state.outcome is not None
-    error = state.outcome.exception()
-    assert isinstance(error, _FaultError)
-    error.__traceback__ = None  # its frames hold it, and the work, and by that the rows of the whole result
-    return error
+    found: tuple[Route, Fault] = state.outcome.result()
+    return found

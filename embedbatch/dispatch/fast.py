@@ -19,6 +19,7 @@ from aiohttp.connector import Connection
 
 from .sockets import has_unread
 
+_READ = 2**19  # bytes to ask the system for; asyncio asks for half of that, and every part takes a turn of its loop
 _BUFFER = 2**20  # bytes of a reply that may wait to be read; at aiohttp's own 64 KiB it stops reading again and again
 _MAX_BYTES = 2**20  # of a body that is handed over as bytes; aiohttp warns above that, where a stream is as good
 _MAX_LINE = 65_536  # bytes of a line in a reply's head, as with httpx
@@ -122,6 +123,9 @@ class _Connector(aiohttp.TCPConnector):
             await trace(
                 "http11.send_request_headers.started" if was_kept_alive else "connection.connect_tcp.started", {}
             )
+        transport: Any = protocol.transport
+        if hasattr(transport, "max_size"):  # that of asyncio's own event loop
+            transport.max_size = _READ
         self._known.add(protocol)
         return connection
 

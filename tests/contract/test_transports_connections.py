@@ -24,6 +24,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from embedbatch import Embedder, Limits, Retries
 from embedbatch.dispatch.credentials import Credentials
+from embedbatch.dispatch.fast import FastTransport
 from embedbatch.dispatch.transport import Transport
 from embedbatch.errors import AttemptTimeoutError, RequestError
 from embedbatch.testing import ScriptedServer
@@ -354,3 +355,25 @@ async def test_the_head_of_a_request_comes_together_with_its_body(every_transpor
     first, second = seen
     assert first.endswith(b'"input":["one"]}')
     assert second.endswith(b'"input":["two"]}')
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_asyncio_asks_the_system_for_half_a_megabyte_at_once() -> None:
+    """A reply comes in as few parts as that allows: what [fast] asks of asyncio's transport, it has."""
+    stays = anyio.Event()
+
+    async def converse(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await stream.receive()
+            await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+            await stays.wait()
+            await stream.send(b"{}")
+
+    fast = FastTransport(verify=True, proxy=None, max_connections=1, keepalive=30.0)
+    async with listen(converse) as port, fast:
+        request = httpx.Request("POST", f"http://127.0.0.1:{port}/", content=b"{}")
+        response = await fast.handle_async_request(request)
+        (protocol,) = fast.client.connector._acquired
+        assert protocol.transport.max_size == 524_288
+        stays.set()
+        assert await response.aread() == b"{}"

@@ -133,9 +133,9 @@ class Sender:
             piece.form = route.form_of(piece)
             if is_arrays(piece.batch) and not piece.form.token_arrays:
                 self._reword(piece, route, work)
-            # Where tries fail, less and less is tried: the reason may have been one of the inputs.
-            most = len(piece.batch) >> route.limiter.failed_probes if lease.probe else len(piece.batch)
-            work.pieces.cut(piece, min(max(1, most), route.fit(piece.batch, work)))
+            if lease.probe:
+                _make_smaller(piece, route, work)
+            work.pieces.cut(piece, route.fit(piece.batch, work))
             too_much = work.reserved - sum(piece.batch.bounds)
             account.give_back(too_much)
             work.reserved -= too_much
@@ -361,6 +361,14 @@ class Sender:
         self._exchange.leave(work.account)
         for route in self.router.routes:
             self._inquiry.leave(route, work)
+
+
+def _make_smaller(piece: Piece, route: Route, work: Work) -> None:
+    """Where tries of *route* failed, try less and less: the reason may have been one of the inputs."""
+    count = max(1, len(piece.batch) >> route.limiter.failed_probes)
+    if count < len(piece.batch):
+        work.pieces.cut(piece, count)
+        piece.attempts = 0  # of what it is now
 
 
 def _may_be_one_input(fault: Fault) -> bool:

@@ -20,13 +20,13 @@ import anyio.to_thread
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DimensionsError
+from ..errors import DimensionsError, JournalError
 from ..values import Batch, Chunks, Usage, Vector, Vectors
 from .disk import Disk, naming
 from .ledger import ChunkRow, Ledger, RowRun
 from .parts import Division
 from .rows import RowFile, digest
-from .segments import DIGEST_BYTES, Room, Segment
+from .segments import DIGEST_BYTES, Check, Room, Segment
 
 SYNC_AFTER = 5.0  # seconds of what came in that a loss of power may take
 
@@ -74,6 +74,7 @@ class Journal:
         self._durable: dict[int, npt.NDArray[np.bool_]] = {}
         self._chunks: dict[tuple[int, int, int], int] = {}
         self._slots: dict[int, int] = {}  # of chunks that are taken, by part
+        self._pooled: dict[int, list[RowRun]] = {}  # by part: the ledger has their chunks
         self._synced_at = -math.inf
 
     def recover(self, parts: Iterable[int]) -> int:
@@ -126,14 +127,22 @@ class Journal:
         """Take the *vector* of the document at that position of the run, which was made of those of its chunks."""
         self.several.discard(document)
         part, row = divmod(self.positions[document], self._part_rows)
-        self._segment(part).write(row, vector[np.newaxis], np.zeros(1, np.int64))
+        written = self._segment(part).write(row, vector[np.newaxis], np.zeros(1, np.int64))
+        self._pooled.setdefault(part, []).append(RowRun(row, 1, written))
 
-    def vectors(self, part: int, rows: Sequence[int] | slice) -> Vectors:
-        """The vectors of those *rows* of *part*, whatever they hold: float32, shape (rows, dimensions)."""
+    def vectors(self, part: int, rows: Sequence[int] | slice, check: Check | None = None) -> Vectors:
+        """
+        The vectors of those *rows* of *part*, whatever they hold: float32, shape (rows, dimensions).
+
+        With a *check*, which is fed with a slice, :class:`JournalError` as of :meth:`digest`.
+        """
         segment = self._segment(part)
-        if isinstance(rows, slice):
-            return segment.read(rows.start, rows.stop - rows.start)
-        return np.concatenate([segment.read(row, 1) for row in rows])
+        if not isinstance(rows, slice):
+            return np.concatenate([segment.read(row, 1) for row in rows])
+        vectors = segment.read(rows.start, rows.stop - rows.start, check)
+        if check is not None:
+            self._refuse(part, check.wrong)
+        return vectors
 
     @property
     def is_in_place(self) -> bool:
@@ -145,13 +154,31 @@ class Journal:
         segment = self._segment(part)
         segment.vectors.write(segment.first + row, vectors.astype("<f4", copy=False))
 
-    def digest(self, part: int) -> int:
-        """The digest of all vectors of *part*."""
-        return self._segment(part).digest(self._division.rows(part), self._width)
+    def check(self, part: int, put: npt.NDArray[np.bool_]) -> Check:
+        """
+        What compares the vectors of *part* with those that were put, which *put* tells of each row.
+
+        Raises :class:`JournalError` if nothing is known of one of them.
+        """
+        runs = self._ledger.row_runs(part) + self._pooled.get(part, [])
+        check = Check(runs, self._segment(part).inputs.read(0, self._division.rows(part)))
+        self._refuse(part, [], int(np.count_nonzero(put & ~check.covered)))
+        return check
+
+    def digest(self, part: int, check: Check | None = None) -> int:
+        """
+        The digest of all vectors of *part*.
+
+        Raises :class:`JournalError` if the *check* finds others than were put: the next run asks for them again.
+        """
+        found = self._segment(part).digest(self._division.rows(part), check)
+        if check is not None:
+            self._refuse(part, check.wrong)
+        return found
 
     def sync_part(self, part: int) -> None:
-        """Return when what was put of *part* would survive a loss of power."""
-        self._segment(part).sync()
+        """Return when the vectors of *part* would survive a loss of power."""
+        self._segment(part).vectors.sync()
 
     def sync(self) -> None:
         """Return when all that was put would survive a loss of power."""
@@ -166,6 +193,7 @@ class Journal:
         """Remove what is there of *part*: it is in the result."""
         self._durable.pop(part, None)
         self._slots.pop(part, None)
+        self._pooled.pop(part, None)
         for key in [key for key in self._chunks if key[0] == part]:
             del self._chunks[key]
         for name in (_SEGMENT.format(part), _INPUTS.format(part), _CHUNKS.format(part)):
@@ -243,6 +271,14 @@ class Journal:
         if durable.any():
             self._durable[part] = durable
         return int(durable.sum()) + len(chunks) - len(lost_chunks)
+
+    def _refuse(self, part: int, wrong: Sequence[RowRun], missing: int = 0) -> None:
+        """Raise :class:`JournalError` if rows of *part* are not what was put, and forget them."""
+        rows = missing + sum(run.rows for run in wrong)
+        if rows:
+            self._ledger.forget(part, wrong, [])
+            reason = f"{rows:,} vectors are not there as they were put. The next run asks for them again"
+            raise JournalError(reason, path=str(self._segment(part).vectors.path))
 
     def _segment(self, part: int) -> Segment:
         room = self._room(self.dimensions or 0)

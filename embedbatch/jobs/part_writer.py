@@ -17,7 +17,7 @@ from .journal import Journal
 from .ledger import CompletePart, FailureRow
 from .parts import EARLIER, EMBEDDED, FAILED, NO_TOKENS, OpenPart
 from .rows import RowFile, digest
-from .segments import DIGEST_BYTES
+from .segments import DIGEST_BYTES, Check
 from .sinks import Block, Sink
 from .sources import Row
 
@@ -65,17 +65,29 @@ class PartWriter:
         return self._sink
 
     def write(self, part: OpenPart) -> None:
-        """Put *part* into the result. When this returns it is there for good, and gone from the journal."""
+        """
+        Put *part* into the result. When this returns it is there for good, and gone from the journal.
+
+        Raises :class:`JournalError` if its vectors are not those that were put there.
+        """
         duplicates = self._job.duplicates.within(part.first, part.first + part.rows)
         numbers = {at - part.first: self._job.duplicates.number(original) for at, original in duplicates.items()}
+        is_in_place = self._journal.is_in_place
+        known, check = None, None
         if self._journal.dimensions:
+            put = part.states == EMBEDDED
+            check = self._journal.check(part.number, put)
+            if is_in_place:
+                known = self._journal.digest(part.number, check)
+                known = known if put.all() else None
             self._restore(part)
             self._keep_originals(part)
             self._look_up(part, numbers)
-            if self._journal.is_in_place:
+            if is_in_place:
                 self._fill(part, numbers)
             self._journal.sync_part(part.number)
-        written = self.sink.write_part(part.number, self._blocks(part, numbers)) ^ self._digest(part.number)
+        written = self.sink.write_part(part.number, self._blocks(part, numbers, check))
+        written ^= self._digest(part.number) if known is None else known
         self._written.add(part.number)
         if self._originals is not None:
             self._originals.sync()
@@ -180,22 +192,22 @@ class PartWriter:
         state, tokens = what.view("<i8").tolist()
         return state, tokens, vector.view("<f4").astype(np.float32, copy=False)
 
-    def _blocks(self, part: OpenPart, numbers: dict[int, int]) -> Iterator[Block]:
+    def _blocks(self, part: OpenPart, numbers: dict[int, int], check: Check | None) -> Iterator[Block]:
         most = max(1, _BLOCK_BYTES // (64 + 4 * (self._journal.dimensions or 0)))
         begin = 0
         while begin < part.rows:
             ids, texts, extra = self._read(part.first + begin, min(most, part.rows - begin))
             end = begin + len(ids)
             tokens = [None if count == NO_TOKENS else count for count in part.tokens[begin:end].tolist()]
-            vectors = None if self._journal.is_in_place else self._vectors(part, begin, end, numbers)
+            vectors = None if self._journal.is_in_place else self._vectors(part, begin, end, numbers, check)
             yield Block(ids=ids, vectors=vectors, tokens=tokens, texts=texts, extra=extra)
             begin = end
 
-    def _vectors(self, part: OpenPart, begin: int, end: int, numbers: dict[int, int]) -> Vectors:
+    def _vectors(self, part: OpenPart, begin: int, end: int, numbers: dict[int, int], check: Check | None) -> Vectors:
         dimensions = self._journal.dimensions or 0
         if not dimensions:
             return np.empty((end - begin, 0), np.float32)
-        vectors = self._journal.vectors(part.number, slice(begin, end))
+        vectors = self._journal.vectors(part.number, slice(begin, end), check)
         for row in np.flatnonzero(part.states[begin:end] == EMBEDDED).tolist() if numbers else ():
             if begin + row in numbers:
                 vectors[row] = self._original(numbers[begin + row])[2]

@@ -30,7 +30,7 @@ class RowFile:
 
     def __init__(self, disk: Disk, path: Path, *, rows: int, width: int, begin: int = 0) -> None:
         self.path = path
-        self._width = width
+        self.width = width
         self._begin = begin
         self._disk = disk
         self._is_dirty = False
@@ -48,7 +48,7 @@ class RowFile:
         """Write *rows* from row *first* on; return their bytes. Any array is taken whose rows have the width."""
         data = np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data
         with self._lock:
-            self._file.seek(self._begin + first * self._width)
+            self._file.seek(self._begin + first * self.width)
             written = 0
             while written < len(data):
                 written += self._file.write(data[written:])
@@ -57,11 +57,14 @@ class RowFile:
 
     def read(self, first: int, count: int) -> Bytes:
         """*count* rows from row *first* on. Rows behind the end of the file are zeros."""
-        rows = np.empty((count, self._width), np.uint8)
+        return self.read_into(np.empty((count, self.width), np.uint8), first)
+
+    def read_into(self, rows: Bytes, first: int) -> Bytes:
+        """Fill *rows* with those from row *first* on, and return them."""
         data = rows.reshape(-1)
         there = 0
         with self._lock:
-            self._file.seek(self._begin + first * self._width)
+            self._file.seek(self._begin + first * self.width)
             while some := self._file.readinto(data[there:].data):  # type: ignore[attr-defined]
                 there += some
         data[there:] = 0

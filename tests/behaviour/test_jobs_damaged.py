@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from embedbatch import ConfigurationError, JournalError, Limits, RunStoppedError, jobs
 from embedbatch.jobs.disk import Disk
 from embedbatch.jobs.ledger import Ledger
+from embedbatch.plan.tokens import ByteBound
 from embedbatch.testing import Scripted, ScriptedServer
 
 from .conftest import MakeEmbedder
@@ -147,3 +151,79 @@ async def test_nobody_gets_in_while_an_empty_job_is_removed(tmp_path: Path, make
 
     assert disk.tried
     assert not (tmp_path / "v.npy.journal").exists()
+
+
+class FaultyFile(io.FileIO):
+    """A file that does something else instead of its *nth* write."""
+
+    def __init__(self, path: Path, instead: Callable[[FaultyFile, bytes], object], nth: int) -> None:
+        super().__init__(path, "r+b")
+        self._instead = instead
+        self._left = nth
+
+    def write(self, data: Any, /) -> int:
+        self._left -= 1
+        if self._left:
+            return super().write(data)
+        self._instead(self, bytes(data))
+        return len(data)
+
+    def write_flipped(self, data: bytes) -> None:
+        """Another bit than was handed in."""
+        super().write(bytes([data[0] ^ 1]) + data[1:])
+
+    def write_elsewhere(self, data: bytes) -> None:
+        """As when another thread has moved the place."""
+        self.seek(-4, io.SEEK_CUR)
+        super().write(data)
+
+    def write_nothing(self, data: bytes) -> None:
+        """As when what was written is lost."""
+
+
+class FaultyDisk(Disk):
+    """A disk on which the *nth* write of vectors fails in silence."""
+
+    def __init__(self, instead: Callable[[FaultyFile, bytes], object], nth: int) -> None:
+        self._instead = instead
+        self._nth = nth
+
+    def open(self, path: Path, buffering: int = -1) -> BinaryIO:
+        file = super().open(path, buffering)
+        if buffering or not path.name.startswith(("segment-", "vectors.")):
+            return file
+        file.close()
+        return FaultyFile(path, self._instead, self._nth)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("nth", [2, 3])
+@pytest.mark.parametrize(
+    "instead",
+    [
+        pytest.param(FaultyFile.write_flipped, id="one bit"),
+        pytest.param(FaultyFile.write_elsewhere, id="elsewhere"),
+        pytest.param(FaultyFile.write_nothing, id="lost"),
+    ],
+)
+@DESTINATIONS
+async def test_no_vector_gets_into_the_result_that_is_not_what_was_put(
+    tmp_path: Path,
+    make_embedder: MakeEmbedder,
+    destination: str,
+    instead: Callable[[FaultyFile, bytes], object],
+    nth: int,
+) -> None:
+    """Whatever becomes of a write between the reply and the result: the run says so, and the next one asks again."""
+    texts = [*(f"text {n}" for n in range(20)), "text 3", "long " * 20, *(f"more {n}" for n in range(20))]
+    source, target, undisturbed = corpus(tmp_path, texts), tmp_path / destination, tmp_path / f"un{destination}"
+    options: dict[str, Any] = {"max_input_tokens": 40, "long_input": "split", "tokenizer": ByteBound()}
+    async with make_embedder(limits=ONE_AT_A_TIME, **options) as embedder:
+        with pytest.raises(JournalError, match=r"vectors are not there as they were put\. The next run asks"):
+            await jobs.run(source, target, embedder, part_rows=PART_ROWS, disk=FaultyDisk(instead, nth))
+        assert not target.exists()
+        for _ in range(2):  # what was written elsewhere may have hit a part that was complete, which is made again
+            with contextlib.suppress(JournalError):
+                await jobs.run(source, target, embedder, part_rows=PART_ROWS)
+        await jobs.run(source, undisturbed, embedder, part_rows=PART_ROWS)
+
+    np.testing.assert_array_equal(read(target)[1], read(undisturbed)[1])

@@ -85,7 +85,7 @@ class PartWriter:
             self._look_up(part, numbers)
             if is_in_place:
                 self._fill(part, numbers)
-            self._journal.sync_part(part.number)
+                self._journal.sync_part(part.number)
         written = self.sink.write_part(part.number, self._blocks(part, numbers, check))
         written ^= self._digest(part.number) if known is None else known
         self._written.add(part.number)

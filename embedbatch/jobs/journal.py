@@ -71,6 +71,7 @@ class Journal:
         self._one_at_a_time = anyio.Lock()
         self._files: dict[str, RowFile] = {}
         self._lock = threading.Lock()  # of these: parts are written in one thread, replies put in another
+        self._putting = threading.Lock()  # of a whole put: what it looked up is there until its end
         self._durable: dict[int, npt.NDArray[np.bool_]] = {}
         self._chunks: dict[tuple[int, int, int], int] = {}
         self._slots: dict[int, int] = {}  # of chunks that are taken, by part
@@ -191,6 +192,10 @@ class Journal:
 
     def drop(self, part: int) -> None:
         """Remove what is there of *part*: it is in the result."""
+        with self._putting:  # it may have a chunk of a document of this part, which another chunk has made fail
+            self._drop(part)
+
+    def _drop(self, part: int) -> None:
         self._durable.pop(part, None)
         self._slots.pop(part, None)
         self._pooled.pop(part, None)
@@ -210,7 +215,12 @@ class Journal:
         self._files.clear()
 
     def _put(self, batch: Batch, vectors: Vectors) -> None:
-        self._check_dimensions(vectors)
+        with self._putting:
+            self._check_dimensions(vectors)
+            rows, chunks = self._write(batch, vectors)
+            self._ledger.note(rows, chunks, self.run, self.usage())
+
+    def _write(self, batch: Batch, vectors: Vectors) -> tuple[list[tuple[int, RowRun]], list[tuple[int, ChunkRow]]]:
         # A document that has failed meanwhile, with another of its chunks, has no place any more.
         places = [self.positions.get(document, -1) for document in batch.documents]
         positions = np.array(places, np.int64)
@@ -230,7 +240,7 @@ class Journal:
             self._put_chunk(places[at], batch.parts[at], vectors[at], inputs[at : at + 1])
             for at in np.flatnonzero(several & (positions >= 0)).tolist()
         ]
-        self._ledger.note(rows, chunks, self.run, self.usage())
+        return rows, chunks
 
     def _check_dimensions(self, vectors: Vectors) -> None:
         if self.dimensions is None:

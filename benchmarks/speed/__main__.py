@@ -73,7 +73,7 @@ def read_options() -> argparse.Namespace:
     )
     options.add_argument("--json", type=Path, default=BUILD / "results.json", help="where all figures are written")
     options.add_argument("--chart", type=Path, default=BUILD / "chart.png", help="where the picture is written")
-    options.add_argument("--publish", action="store_true", help="write the results and the picture into docs, too")
+    options.add_argument("--publish", action="store_true", help="results and picture go into docs and README.md, too")
     options.add_argument("--from", dest="source", type=Path, help="measure nothing: read this JSON of an earlier run")
     given = options.parse_args()
     given.rounds = given.rounds or (1 if given.quick else 5)
@@ -123,6 +123,7 @@ def main() -> int:
         chart.draw(made, DOCS / PICTURE)
         report.publish(DOCS / "benchmarks.md", made.summary(chosen, PICTURE))
         report.publish(DOCS / "benchmark-results.md", made.details(chosen))
+        report.publish(DOCS.parent / "README.md", made.headline())
     for case, reason in made.failures.items():
         print(f"\nFAILED: {case}\n{reason}")
     return 1 if made.failures else 0

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from .case import Case, Outcome
+from .clients import CLIENTS
 from .parts import Part
-from .tables import Results, Verdict, judgement
+from .tables import Results, Table, Verdict, cpu_per_vector, judgement, median, rate
 
 BEGIN = "<!-- bench:begin -->"
 END = "<!-- bench:end -->"
 LINE = 120
+KNOWN = ("embedbatch-fast", "embedbatch", "baseten", "openai", "llama-index", "langchain", "litellm")  # to most readers
 
 
 @dataclass
@@ -65,6 +67,20 @@ class Report:
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         lines = textwrap.fill(f"{versions}.", LINE, break_on_hyphens=False)
         return "\n\n".join([*(table.as_markdown() for table in tables), f"## Versions\n\n{lines}"])
+
+    def headline(self) -> str:
+        """For the front page: what the clients that people know did in the ceiling."""
+        ceiling = {case.client: outcomes for case, outcomes in self.results.get("ceiling", {}).items() if outcomes}
+        rows = [
+            (
+                CLIENTS[client].title,
+                f"{median(ceiling[client], rate):,.0f}",
+                f"{median(ceiling[client], cpu_per_vector):,.0f}",
+            )
+            for client in KNOWN
+            if client in ceiling
+        ]
+        return Table("", ("client", "vectors/s", "CPU µs/vector"), rows).as_markdown().partition("\n\n")[2]
 
     def _rounds(self) -> str:
         """How many there were, and which parts had fewer."""

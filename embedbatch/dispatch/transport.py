@@ -76,7 +76,7 @@ class Transport:
         self._with_key: tuple[int, httpx.Headers] | None = None  # the number of a key, and the headers with it
         self._pattern_of: httpx.Headers | None = None
         if isinstance(timeout, httpx.Timeout):
-            self._attempt_timeout, phases = None, timeout
+            self._attempt_timeout, phases = None, _read_phases(timeout)
         elif timeout is None or (isinstance(timeout, int | float) and timeout > 0):
             self._attempt_timeout, phases = timeout, httpx.Timeout(None, connect=CONNECT_TIMEOUT)
         else:
@@ -358,6 +358,14 @@ def _read_url(url: str) -> httpx.URL:
     except (httpx.InvalidURL, ValueError) as error:
         reason = f": {error}"
     raise ConfigurationError(f"base_url: expected an http or https address, got {url!r}{reason}")
+
+
+def _read_phases(timeout: httpx.Timeout) -> httpx.Timeout:
+    """The seconds of each phase. With 0, httpx's own transport gives up at once and aiohttp waits for ever."""
+    for phase, seconds in timeout.as_dict().items():
+        if seconds is not None and not seconds > 0:
+            raise ConfigurationError(f"timeout: expected seconds above 0 or None for {phase}, got {timeout!r}")
+    return timeout
 
 
 def _read_headers(headers: Mapping[str, str]) -> httpx.Headers:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from benchmarks.speed.__main__ import parts
 from benchmarks.speed.case import Case, Outcome
 from benchmarks.speed.delays import schedule
 from benchmarks.speed.parts.latency import finish
-from benchmarks.speed.report import BEGIN, END, publish
+from benchmarks.speed.report import BEGIN, END, Report, publish
 from benchmarks.speed.tables import Verdict, ratio, seconds
 from benchmarks.speed.vectors import Checker, WrongVectorError, choice, decimals, texts
 
@@ -286,3 +287,18 @@ def test_results_are_published_between_the_marks(tmp_path: Path) -> None:
     publish(page, r"newer \1")
 
     assert page.read_text() == f"before\n\n{BEGIN}\n\nnewer \\1\n\n{END}\n\nafter\n"
+
+
+def test_the_front_page_shows_medians_of_the_ceiling() -> None:
+    """
+    Of the clients people know; those that were not measured have no line.
+    """
+    ceiling = {
+        Case(task="embed", client="openai"): [replace(made(value), vectors=10) for value in (1.0, 2.0, 5.0)],
+        Case(task="embed", client="embedbatch-fast"): [replace(made(0.5), vectors=10)],
+        Case(task="embed", client="raw-decode"): [replace(made(0.1), vectors=10)],
+    }
+
+    lines = Report({}, {}, {"ceiling": ceiling}).headline().splitlines()
+
+    assert lines[2:] == ["| embedbatch [fast] | 20 | 50,000 |", "| openai-python | 5 | 200,000 |"]

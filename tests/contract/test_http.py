@@ -258,7 +258,10 @@ async def test_a_timeout_covers_the_attempt_or_its_phases(
     assert sent(route).extensions["timeout"] == phases
 
 
-@pytest.mark.parametrize("given", [0, -1.0, float("nan"), "5", (1, 2)])
+@pytest.mark.parametrize(
+    "given",
+    [0, -1.0, float("nan"), "5", (1, 2), httpx.Timeout(0), httpx.Timeout(None, read=0.0), httpx.Timeout(5, connect=-1)],
+)
 async def test_a_timeout_that_is_none_is_refused(given: Any, make_embedder: MakeEmbedder) -> None:
     """A ConfigurationError that says what is expected, before anything is sent."""
     with pytest.raises(ConfigurationError, match="timeout: expected seconds above 0"):

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio.lowlevel
+import msgspec
 
 from . import pipeline
 from .assemble.collector import Collector
@@ -47,12 +48,15 @@ from .settings import (
 from .singles import Singles
 from .stats import Stats, Tally
 from .store import NoStore, Store
+from .stores import Stores
 from .values import Content, Document, Embeddings, Vector
 from .wiring import Wiring, find_shape, find_targets, find_tokenizer, input_limits
 
 if TYPE_CHECKING:
     import httpx
     import tiktoken
+
+    from .cache import Cache
 
 __all__ = ["Embedder"]
 
@@ -85,7 +89,11 @@ class Embedder:
 
     *transport* is ``"httpx"``, ``"aiohttp"`` (the faster one, of ``embedbatch[fast]``) or an
     ``httpx.AsyncBaseTransport``; without it aiohttp is used where it is installed, on asyncio and without a proxy in
-    the environment. *http_client*, *store*, *observe* and *rng* are seams.
+    the environment.
+
+    *cache*, a :class:`~embedbatch.cache.Cache` or the name of its directory, remembers vectors from one run to the
+    next. A *store* is one of your own: texts of a role that is told by a field of the request, and is not the
+    embedder's, go past it. *http_client*, *observe* and *rng* are seams, too.
 
     Use it in one event loop (asyncio or trio), from as many tasks as you like; close it, or use ``async with``.
 
@@ -121,6 +129,7 @@ class Embedder:
         model_info: Model | None = None,
         role: str | None = None,
         store: Store | None = None,
+        cache: Cache | str | PathLike[str] | None = None,
         observe: Observe = observe_nothing,
         rng: Random | None = None,
     ) -> None:
@@ -137,7 +146,7 @@ class Embedder:
         chunker = Chunker(tokenizer=find_tokenizer(tokenizer, first.model), **policies)
         self._roles = Roles(first.model, called=model, own=role, chunker=chunker, extra_body=self._extra_body)
         self._chunker = self._roles.voice.chunker
-        self._limits, self._retries, self._store, self._tally = limits, retries, store or NoStore(), Tally()
+        self._limits, self._retries, self._tally = limits, retries, Tally()
         self._observers = self._tally.observe, observe
         http: dict[str, Any] = {"timeout": timeout, "http_client": http_client, "transport": transport}
         what: dict[str, Any] = {"dimensions": dimensions, "user": user, "extra_body": self._extra_body}
@@ -147,11 +156,15 @@ class Embedder:
         self._router = self._sender.router
         self._loop: object = None  # where it was first used, and stays
         self._singles: dict[tuple[str, bytes], Singles] = {}  # by how they are put
+        self._stores = Stores(store, cache, own=self._roles.voice.fields, recipe_of=self._recipe_of)
 
     @property
     def recipe(self) -> dict[str, Any]:
         """What the vectors depend on besides the texts: vectors with another recipe do not belong together."""
-        chunker = self._chunker
+        return self._recipe_of(self._roles.voice.fields)
+
+    def _recipe_of(self, fields: bytes) -> dict[str, Any]:
+        chunker, of_role = self._chunker, msgspec.json.decode(fields) if fields else {}
         return {
             "model": self.model,
             "dimensions": self._whole,
@@ -159,7 +172,7 @@ class Embedder:
             "normalize": self._shape.normalize or None,
             "endpoint": self.endpoint.name,
             "base_url": public_url(self.base_url),
-            "extra_body": {**self.endpoint.extra_body, **self._extra_body, **self._roles.own_role.fields},
+            "extra_body": {**self.endpoint.extra_body, **self._extra_body, **of_role},
             "prefix": chunker.prefix or None,
             "long_input": chunker.long_input,
             "max_input_tokens": chunker.max_input_tokens,
@@ -172,7 +185,8 @@ class Embedder:
     @property
     def inside(self) -> Inside:
         """What it is made of."""
-        return Inside(self._chunker, self._router, self._roles, self._shape, self._limits)
+        store = self._stores.of(self._roles.voice.fields)
+        return Inside(self._chunker, self._router, self._roles, self._shape, self._limits, store)
 
     @property
     def limiter(self) -> Limiter:
@@ -205,8 +219,7 @@ class Embedder:
         """
         Embed *inputs*: a text, a token array, a document, or an iterable of any of these.
 
-        *role* is what they are for, if it is not that of the embedder. Vectors of a role that is told by a field of the
-        request, and not by a prefix, go past the embedder's ``store``, which is bound to its own.
+        *role* is what they are for, if it is not that of the embedder.
 
         Returns :class:`Embeddings`, whose ``vectors`` are float32 of shape (documents, dimensions), in order. A
         run stops before it could spend more than *max_spend_tokens* tokens. When the endpoint answers nothing but
@@ -314,6 +327,7 @@ class Embedder:
                 await singles.aclose()
         for route in self._router.routes:
             await route.transport.aclose()
+        self._stores.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -335,8 +349,8 @@ class Embedder:
         self, account: Account, chunker: Chunker, observe: Observe, *, ordered: bool, store: Store | None = None
     ) -> Parts:
         self._settle_in_loop()
-        if store is None:  # it is bound to the embedder's own role
-            store = self._store if account.fields == self._roles.voice.fields else NoStore()
+        if store is None:
+            store = self._stores.of(account.fields)
         if account.remaining is not None:
             # By their bytes alone texts would seem to cost four times as much, and the run would end early.
             chunker = replace(chunker, count_tokens=True)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from .plan.chunker import Chunker
     from .roles import Roles
     from .settings import Limits
+    from .store import Store
     from .wire.shape import Shape
 
 
@@ -20,3 +21,4 @@ class Inside(NamedTuple):
     roles: Roles
     shape: Shape
     limits: Limits
+    store: Store  # of texts in the embedder's own role

@@ -62,7 +62,7 @@ class Cache:
     Vectors in *directory*, for any number of runs, processes and threads at once.
 
         with Cache("~/.cache/vectors") as cache:
-            async with Embedder(model, store=cache.bound_to(recipe)) as embedder:
+            async with Embedder(model, cache=cache) as embedder:
                 ...
 
     It knows a text by the recipe and by what goes on the wire for it, and gives back every bit of its vector. What is

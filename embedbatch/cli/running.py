@@ -61,7 +61,7 @@ def run(
     target = destination_of(destination)
     near = target.journal.with_name(f".{target.journal.stem}.stdin")
     with in_file(source, near, job.get("format")) as file, cache or nullcontext():
-        task = partial(_run, file, target, model, {**job, "cache": cache}, options, watch)
+        task = partial(_run, file, target, model, job, {**options, "cache": cache}, watch)
         summary, cut = anyio.run(task, backend_options=loop_options())
     print(describe(summary, model, cut, cache.stats if cache else None))
     return not summary.failures

@@ -15,7 +15,6 @@ import anyio.to_thread
 from anyio.from_thread import start_blocking_portal
 
 from ..blocking import loop_options
-from ..cache import Cache
 from ..embedder import Embedder
 from ..errors import ConfigurationError, SourceError
 from ..settings import OnOutage
@@ -69,7 +68,6 @@ async def run(
     columns: Columns = (),
     dtype: Dtype = "float32",
     dedupe: bool = True,
-    cache: Cache | None = None,
     fresh: bool = False,
     retry_failed: bool = False,
     extend: bool = False,
@@ -144,7 +142,7 @@ async def run(
         )
         if not job.is_finished:
             shape = await _prepare(job, keep_text=keep_text, dtype=dtype)
-            task = Task(job, embedder, cache, shape, progress, has_ids=id_column is not None)
+            task = Task(job, embedder, shape, progress, has_ids=id_column is not None)
             await task.run(stop, {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}, started_at)
         job.tidy()  # also what a run has left that ended while it did so
         return _summary(job)

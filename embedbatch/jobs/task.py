@@ -11,10 +11,9 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from ..cache import Cache
 from ..embedder import Embedder
 from ..errors import JournalError, RunInterruptedError, RunStoppedError
-from ..store import Store
+from ..store import NoStore, Store
 from ..store_layers import Layered
 from ..values import Usage
 from .disk import naming
@@ -52,7 +51,6 @@ class Task:
         self,
         job: Job,
         embedder: Embedder,
-        cache: Cache | None,
         shape: RowType,
         progress: Callable[[Progress], object] | None,
         *,
@@ -60,7 +58,6 @@ class Task:
     ) -> None:
         self._job = job
         self._embedder = embedder
-        self._cache = cache
         self._shape = shape
         self._progress = progress
         self._told_at = -math.inf
@@ -98,10 +95,7 @@ class Task:
         self._embedder.recall(self._lessons)
         work = Work(self._job, self._journal, self._writer, dtype=self._shape.dtype, tell=self._tell)
         try:
-            store: Store = self._journal
-            if self._cache is not None:
-                store = Layered(self._journal, self._cache.bound_to(self._embedder.recipe))
-            await work.embed(self._embedder, stop, {**options, "store": store})
+            await work.embed(self._embedder, stop, {**options, "store": self._store()})
             if self._job.parts_to_do():
                 raise RunInterruptedError("the run was stopped")
         except RunStoppedError as error:
@@ -113,6 +107,11 @@ class Task:
                 else f"Nothing was written to {self._job.destination}."
             )
             raise
+
+    def _store(self) -> Store:
+        """The journal, above what the embedder remembers."""
+        below = self._embedder.inside.store
+        return self._journal if isinstance(below, NoStore) else Layered(self._journal, below)
 
     @contextmanager
     def _kept(self, started_at: float) -> Iterator[None]:

@@ -49,7 +49,7 @@ def batch_of(some: list[str]) -> Batch:
 def make(cache: Cache, server: ScriptedServer, **options: Any) -> Embedder:
     """An embedder that asks *cache* before *server*."""
     given = {"model": MODEL, "base_url": URL, "transport": server, "rng": Random(7), **options}
-    return Embedder(store=cache.bound_to(Embedder(**given).recipe), **given)
+    return Embedder(cache=cache, **given)
 
 
 async def find(cache: Cache, some: list[str]) -> int:

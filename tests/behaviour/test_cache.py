@@ -11,14 +11,14 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from embedbatch import Batch, Chunks, FailedDocumentsError
+from embedbatch import Batch, Chunks, ConfigurationError, FailedDocumentsError
 from embedbatch.cache import Cache
 from embedbatch.store_layers import Layered
 from embedbatch.testing import Scripted, ScriptedServer
 from embedbatch.values import Vector, Vectors
 
 from .caching import batch_of, make, texts
-from .conftest import assert_aligned
+from .conftest import MakeEmbedder, assert_aligned
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_backends")]  # in real time: it uses threads
 
@@ -199,3 +199,50 @@ async def test_a_damaged_cache_costs_no_more_than_its_vectors(server: ScriptedSe
 
     await run(server, tmp_path, texts(50))
     assert not sent(server)
+
+
+async def test_calls_for_one_text_are_remembered(server: ScriptedServer, tmp_path: Path) -> None:
+    """A query that was embedded before, alone or with others, is not sent; each caller has an array of its own."""
+    with Cache(tmp_path) as cache:
+        async with make(cache, server) as embedder:
+            await embedder.embed(["a", "b"])
+            vector = await embedder.embed_one("b")
+            await embedder.embed_one("c")
+            again = await embedder.embed_one("c")
+
+    assert sent(server) == ["a", "b", "c"]
+    assert vector.tobytes() == server.vector_of("b").tobytes()
+    assert again.tobytes() == server.vector_of("c").tobytes()
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+async def test_a_cache_may_be_given_by_its_name(
+    server: ScriptedServer, make_embedder: MakeEmbedder, tmp_path: Path, kind: type
+) -> None:
+    """It is opened, and closed with the embedder; one that was handed in stays open."""
+    for _ in range(2):
+        async with make_embedder(cache=kind(tmp_path)) as embedder:
+            await embedder.embed(texts(20))
+        with pytest.raises(ConfigurationError, match="closed"):
+            await embedder.inside.store.known(batch_of(texts(20)))
+    assert sent(server) == texts(20)
+
+    with Cache(tmp_path) as cache:
+        async with make_embedder(cache=cache):
+            pass
+        async with make_embedder(cache=cache) as embedder:
+            await embedder.embed(texts(20))
+    assert sent(server) == texts(20)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cache": True}, "cache: expected an embedbatch.cache.Cache or a directory, got True"),
+        ({"cache": "x", "store": Journal()}, "store, cache: expected one of them, got both"),
+    ],
+)
+async def test_what_is_no_cache_is_refused(make_embedder: MakeEmbedder, options: dict[str, Any], message: str) -> None:
+    """A ConfigurationError when the embedder is made."""
+    with pytest.raises(ConfigurationError, match=message):
+        make_embedder(**options)

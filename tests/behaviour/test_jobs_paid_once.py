@@ -78,10 +78,8 @@ async def test_a_cache_sends_only_what_is_new(
     results: list[Any] = []
     with Cache(tmp_path / "cache") as cache:
         for name, texts in (("1", first), ("2", second), ("3", second)):
-            async with make_embedder(limits=SMALL) as embedder:
-                summary = await jobs.run(
-                    corpus(tmp_path / name, texts), tmp_path / name / "v.npy", embedder, cache=cache
-                )
+            async with make_embedder(limits=SMALL, cache=cache) as embedder:
+                summary = await jobs.run(corpus(tmp_path / name, texts), tmp_path / name / "v.npy", embedder)
             results.append((np.load(tmp_path / name / "v.npy"), summary.usage.requests))
         sent_texts = sent(server)
 

@@ -11,7 +11,7 @@ import anyio
 import numpy as np
 import pytest
 
-from embedbatch import ConfigurationError, Document, Embedder, Model, Role, jobs
+from embedbatch import ConfigurationError, Document, Model, Role, jobs
 from embedbatch.cache import Cache
 from embedbatch.models import MODELS
 from embedbatch.testing import ScriptedServer
@@ -20,6 +20,7 @@ from ..contract.loopback import serve_in_a_thread
 from .commanding import call, write_corpus
 from .conftest import MakeEmbedder
 from .corpora import corpus, read, sent
+from .test_seams import Memory
 
 E5 = "intfloat/e5-base-v2"
 PREFIXES = Model(max_input_tokens=100, roles={"query": Role(prefix="Q: "), "document": Role(prefix="D: ")})
@@ -164,27 +165,32 @@ async def test_a_cache_never_mixes_roles(
 ) -> None:
     """The same text in another role is another input: it is sent, whichever embedder and call it comes by."""
 
-    def make(cache: Cache, role: str | None) -> Embedder:
-        recipe = make_embedder(model_info=info, role=role).recipe
-        return make_embedder(model_info=info, role=role, store=cache.bound_to(recipe))
-
     with Cache(tmp_path) as cache:
         for role in ("document", "query", None):
-            async with make(cache, role) as embedder:
+            async with make_embedder(model_info=info, role=role, cache=cache) as embedder:
                 for _ in range(2):
                     await embedder.embed(["a"])
     assert len(server.received) == 3
 
-    with Cache(tmp_path / "other") as cache:
-        async with make(cache, "document") as embedder:
-            await embedder.embed(["b"])
-            await embedder.embed(["b"], role="query")
-            await embedder.embed_one("b")
-            await embedder.embed(["b"])
+    async with make_embedder(model_info=info, role="document", cache=tmp_path / "other") as embedder:
+        await embedder.embed(["b"])
+        await embedder.embed(["b"], role="query")
+        await embedder.embed_one("b")
+        await embedder.embed(["b"])
     rest = server.received[3:]
-    in_role = {(request.inputs[0], request.body.get("input_type")) for request in rest}
-    assert len(in_role) == 2
-    assert len(rest) == (2 if info is PREFIXES else 3)  # by a field, a query goes past a cache of documents
+    assert len({(request.inputs[0], request.body.get("input_type")) for request in rest}) == len(rest) == 2
+
+
+async def test_a_store_of_ones_own_is_bound_to_one_role(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
+    """A query that is told by a field goes past it: its bytes are those of the document."""
+    store = Memory()
+    async with make_embedder(model_info=FIELDS, role="document", store=store) as embedder:
+        await embedder.embed(["b"])
+        await embedder.embed(["b"], role="query")
+        await embedder.embed(["b"])
+
+    assert [request.body.get("input_type") for request in server.received] == ["passage", "query"]
+    assert len(store.vectors) == 1
 
 
 def test_a_recipe_tells_of_the_role(make_embedder: MakeEmbedder) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedbatch import ConfigurationError, DimensionsError, Document, Embedder, FailedDocumentsError, Model, jobs
-from embedbatch.cache import Cache
+from embedbatch import ConfigurationError, DimensionsError, Document, FailedDocumentsError, Model, jobs
 from embedbatch.testing import Received, ScriptedServer
 
 from .conftest import MakeEmbedder, assert_aligned
@@ -185,16 +184,11 @@ async def test_a_cache_keeps_what_is_handed_out(
 ) -> None:
     """It is bound to the shape: whole vectors are not found by who wants short ones, nor the other way round."""
     texts = ["a", "b", "c"]
-
-    def make(cache: Cache, **shape: Any) -> Embedder:
-        return make_embedder(store=cache.bound_to(make_embedder(**shape).recipe), **shape)
-
-    with Cache(tmp_path) as cache:
-        for _ in range(2):
-            async with make(cache, truncate_dimensions=3) as embedder:
-                short = await embedder.embed(texts)
-            async with make(cache) as embedder:
-                whole = await embedder.embed(texts)
+    for _ in range(2):
+        async with make_embedder(truncate_dimensions=3, cache=tmp_path) as embedder:
+            short = await embedder.embed(texts)
+        async with make_embedder(cache=tmp_path) as embedder:
+            whole = await embedder.embed(texts)
 
     assert len(server.received) == 2
     np.testing.assert_allclose(short.vectors, [first(server.vector_of(text), 3) for text in texts], atol=1e-6)

@@ -62,12 +62,14 @@ class Limiter:
     def __init__(self, limits: Limits = DEFAULT_LIMITS, *, rng: Random | None = None) -> None:
         self.max_in_flight = limits.max_concurrent_requests
         self.in_flight = 0
+        self.largest = 0.0  # tokens of a request that was answered
         self.accounts: Counter[Account] = Counter()  # of the runs that use it, by their batches on the way
         self._pace = Pace(limits)
         self._gate = Gate(limits.max_concurrent_requests, rng or Random())
         self._concurrency = Concurrency(limits.max_concurrent_requests, limits.initial_concurrent_requests)
         self._refused = 0  # in a row, for a reason that was not named
         self._refusals = 0  # for a rate, since something was accepted; what was in flight together counts once
+        self._in_vain = 0  # of these, pauses that were too short for what is sent now
         self._refused_at = -math.inf
         self._chance = Chance()
         self._last: Lease | None = None
@@ -105,7 +107,7 @@ class Limiter:
 
     def begin_anew(self) -> None:
         """What was refused is sent in smaller parts: pauses are short again."""
-        self._refused = self._refusals = 0
+        self._refused = self._in_vain = 0
 
     def batch_tokens(self) -> float:
         """The tokens one request should hold at most, by the pace; infinite where no limit is known."""
@@ -145,8 +147,10 @@ class Limiter:
         Return the tokens that the endpoint's own limiter is seen to have counted for it, where that can be seen.
         """
         now = anyio.current_time()
-        self._refused = self._refusals = 0
+        self._refused = self._refusals = self._in_vain = 0
         self._chance.accept()
+        self._pace.grant(lease.tokens)
+        self.largest = max(self.largest, lease.tokens)
         self._open(lease, now)
         counted = self._counted(lease, quota)
         self.hear(quota, now)
@@ -211,7 +215,8 @@ class Limiter:
         self._refusals += 1
         if fault.retry_after is not None:
             return fault.retry_after
-        return min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(16, self._refusals - 1))
+        self._in_vain += 1
+        return min(MAX_PAUSE, FIRST_PAUSE * 2.0 ** min(16, self._in_vain - 1))
 
     def _name_trouble(self, lease: Lease) -> Trouble:
         """

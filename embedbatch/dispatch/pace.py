@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..settings import Limits
 from ..wire.quota import Allowance, Overrun, QuotaHeaders
+from .blame import Blame
 from .ceiling import Ceiling
 from .meter import Meter
 
@@ -21,7 +22,6 @@ SECOND = 1.25  # seconds, with tolerance: until a quota by the second is there a
 METER = 5.0  # seconds over which the rate of what goes is measured
 CHANGES_WITHIN = 600.0  # seconds
 CHANGES = 3  # of a told limit after which its headers are not believed: a gateway's describe a random account
-FEW_TOKENS = 500  # in a request: OpenAI's quotas have 330 to 1,000 tokens for each request
 RAMP_FROM = 1_000_000 / 60  # tokens a second: OpenAI, error-code guide on `slow_down`
 RAMP_GROWTH = 1.5  # every
 RAMP_PERIOD = 1_020.0  # seconds: 15 minutes, and two for a rule that looks at whole minutes
@@ -184,6 +184,10 @@ class Throttle:
         """True if a limit was set, or told by the endpoint."""
         return min(self._set, self._told) < math.inf
 
+    def acquit(self) -> None:
+        """Forget what was refused: something else was too much."""
+        self._found.lift()
+
     def suppose_a_minute(self, now: float) -> None:
         """If a rate was found, and not named: what went in the last minute is what a minute has."""
         if self.is_cut and not self.is_named:
@@ -232,6 +236,7 @@ class Pace:
         self._burst = limits.burst
         self._requests = Throttle(limits.max_requests_per_minute, limits.burst)
         self._tokens = Throttle(limits.max_tokens_per_minute, limits.burst)
+        self._blame = Blame()
         self._keeps_ramp = limits.ramp
 
     def ready_at(self, tokens: float, now: float) -> float:
@@ -244,6 +249,10 @@ class Pace:
             self._tokens.ramp.begin(0.0, now)
         self._requests.take(1, now)
         self._tokens.take(tokens, now)
+
+    def grant(self, tokens: float) -> None:
+        """A request of *tokens* was answered."""
+        self._blame.grant(tokens)
 
     def correct(self, tokens: float, now: float) -> None:
         """Count *tokens* more than were taken, or less: what they really were is known now."""
@@ -267,15 +276,19 @@ class Pace:
         """
         Go slower: a request of *tokens* that was sent at *sent_at* was more than the endpoint grants.
 
-        *overrun* is what it said of the limit. Where it said nothing, small requests are taken to be too many, large
-        ones too large; batches shrink with the rate of tokens, so a wrong guess is righted. *too_steep* tells that
+        *overrun* is what it said of the limit; where it said nothing, :class:`Blame` finds out. *too_steep* tells that
         not the traffic is too much, but its growth.
         """
         if too_steep:
             self._tokens.grow_slowly(now)
             return
-        too_many = (tokens < FEW_TOKENS) if overrun is None else (overrun.resource == "requests")
-        (self._requests if too_many else self._tokens).refuse(sent_at, now, overrun)
+        resource = self._blame.refuse(tokens, now) if overrun is None else overrun.resource
+        if resource == "tokens":
+            self._tokens.refuse(sent_at, now, overrun)
+            return
+        self._requests.refuse(sent_at, now, overrun)
+        if overrun is None and self._blame.is_sure:
+            self._tokens.acquit()
 
     def suppose_a_minute(self, now: float) -> None:
         """What went in the last minute is the quota of a minute, where nobody named it: pauses do not help."""

@@ -34,6 +34,7 @@ from .router import Route, Router
 from .work import Answer, Work
 
 _LIMITED = 3  # refusals for a rate after which a piece is halved: it may be more than a short window grants
+_LIMITED_LONGER = 9  # and where as much was granted before
 _RATE_PATIENCE = 120.0  # seconds: the longest window over which rates are commonly counted is a minute
 _ROUNDS = 3  # of all its attempts that the last input of a run is given while an outage is waited for
 _DOUBTED = 2  # attempts that brought a 500, after which a probe is made of a part
@@ -247,7 +248,7 @@ class Sender:
         used_up = piece.attempts >= self._retries.max_attempts or piece.seconds >= self._retries.max_time
         if used_up and anyio.current_time() - piece.begun_at >= patience:
             return True
-        if piece.limited >= _LIMITED and len(piece.batch) > 1:
+        if _may_be_too_much(piece, route):
             return True
         if self._is_doubted(piece, route, fault):
             return True
@@ -330,7 +331,7 @@ class Sender:
             pass
         elif _may_be_one_input(fault) and divisible:
             work.pieces.halve(piece, asked=ASKED_AGAIN - 1)
-        elif fault.trouble in FOR_A_RATE and divisible and piece.limited >= _LIMITED:
+        elif fault.trouble in FOR_A_RATE and _may_be_too_much(piece, route):
             work.pieces.halve(piece)
             route.limiter.begin_anew()
         elif fault.action is Action.REFUSE or _may_be_one_input(fault):
@@ -369,6 +370,12 @@ def _make_smaller(piece: Piece, route: Route, work: Work) -> None:
     if count < len(piece.batch):
         work.pieces.cut(piece, count)
         piece.attempts = 0  # of what it is now
+
+
+def _may_be_too_much(piece: Piece, route: Route) -> bool:
+    """True if *piece*, refused for a rate again and again, may be more than is ever granted at once."""
+    was_granted = route.estimate(piece.batch) <= route.limiter.largest
+    return len(piece.batch) > 1 and piece.limited >= (_LIMITED_LONGER if was_granted else _LIMITED)
 
 
 def _may_be_one_input(fault: Fault) -> bool:

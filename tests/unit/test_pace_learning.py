@@ -263,6 +263,23 @@ def test_a_refusal_is_about_what_it_names_or_what_it_looks_like(
     assert after[1 - resource] == before[1 - resource]
 
 
+def test_when_requests_are_to_blame_tokens_go_free() -> None:
+    """Ten requests a minute, and ever fewer tokens: the rate that was concluded for tokens is lifted."""
+    pace, now = Pace(Limits()), 0.0
+    for tokens in (50_000, 50_000, 5_000):
+        for _ in range(10):
+            pace.take(tokens, now)
+            pace.grant(tokens)
+            now += 6.1
+        pace.take(tokens, now)
+        pace.refuse(tokens, now, now)
+    requests, free = pace.rates(now)
+
+    assert requests < 1
+    assert free == math.inf
+    assert pace.batch_tokens(now) == math.inf
+
+
 def test_once_the_rate_is_back_nobody_asks_before_it_is_time() -> None:
     """After the way back from a cut the moment of readiness is told as it is, also when it is a second away."""
     throttle = Throttle(60, 2.0)

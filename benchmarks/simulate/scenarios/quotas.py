@@ -7,7 +7,7 @@ from typing import Any
 from embedbatch import Limits
 from embedbatch.testing import OtherClient, ProviderSimulator, Quota
 
-from ..measures import between, count, quota_figures, share, time_to_speed, used
+from ..measures import between, count, quota_figures, share, texts_answered, time_to_speed, used
 from ..scenario import (
     PER_SECOND,
     QUOTA_REQUESTS,
@@ -23,6 +23,8 @@ from ..scenario import (
 )
 
 MINUTE = 60.0
+FEW_REQUESTS = 100  # a minute
+MOST_INPUTS = Limits().max_batch_inputs
 KNOWN = Limits(max_requests_per_minute=QUOTA_REQUESTS, max_tokens_per_minute=QUOTA_TOKENS)
 SILENT = {"headers": False, "retry_after": False, "detailed": False}  # tells nothing but the status
 
@@ -157,6 +159,46 @@ UNKNOWN_QUOTA = [
 ]
 
 
+def request_figures(run: Run) -> Figures:
+    """What is used of a quota of requests, after ten minutes: as many as it has, each as full as it may be."""
+    server, start, end = run.server, 10 * MINUTE, run.scenario.horizon
+    answered = count(between(server, start, end), 200)
+    return {
+        "texts answered / most": texts_answered(server, start, end) / (FEW_REQUESTS / MINUTE * MOST_INPUTS),
+        "requests used / allowed": answered / (FEW_REQUESTS / MINUTE * (end - start)),
+        "share of 429": share(server, 429, start, end),
+    }
+
+
+def silent_requests(name: str, title: str, bars: tuple[Bar, ...], **quota: Any) -> Scenario:
+    """Nothing is limited but requests, and nobody says so."""
+    granted = Quota(requests_per_minute=FEW_REQUESTS, **quota)
+    return Scenario(
+        name=name,
+        title=title,
+        servers=lambda seed: {"sim": ProviderSimulator(seed=seed, quota=granted, **SILENT)},
+        job=Job(requests_per_minute=FEW_REQUESTS, tokens_per_minute=1e12, batch=MOST_INPUTS),
+        horizon=20 * MINUTE,
+        measure=request_figures,
+        bars=bars,
+    )
+
+
+SILENT_REQUESTS = [
+    silent_requests(
+        f"silent-requests-{name}",
+        f"limits unknown, no headers, {FEW_REQUESTS} RPM and no limit of tokens, {title}; after ten minutes",
+        (at_least("texts answered / most", 0.8, "%"), told("requests used / allowed", "%"), told("share of 429", "%")),
+        **quota,
+    )
+    for name, title, quota in (
+        ("1s", windows(1.0), {"window": 1.0}),
+        ("60s", windows(60.0), {"window": 60.0}),
+        ("fixed", "fixed windows of 60 s one after the other", {"window": 60.0, "style": "fixed"}),
+    )
+]
+
+
 def other_figures(run: Run) -> Figures:
     """What happens while half of the quota is somebody else's, and how soon that half is used afterwards."""
     server = run.server
@@ -191,6 +233,7 @@ def other(name: str, limits: Limits, title: str) -> Scenario:
 SCENARIOS = [
     *KNOWN_QUOTA,
     *UNKNOWN_QUOTA,
+    *SILENT_REQUESTS,
     other("other-known", KNOWN, "the limit is configured"),
     other("other-headers", Limits(), "the limit is known from the headers"),
 ]

@@ -59,6 +59,9 @@ class Lanes(httpx.AsyncBaseTransport):
                     extensions=request.extensions,
                 )
             )
+        except httpcore.ConnectionNotAvailable as error:  # it was closed meanwhile, with all others
+            await self.put_back(lane)
+            raise httpx.ConnectError("the transport was closed", request=request) from error
         except _ERRORS as error:
             await self.put_back(lane)
             raise _as_httpx(error, request) from error
@@ -84,7 +87,7 @@ class Lanes(httpx.AsyncBaseTransport):
     async def put_back(self, lane: httpcore.AsyncHTTPConnection) -> None:
         """Let others use *lane*, if it can be used again."""
         self._busy.discard(lane)
-        if lane.is_idle() and not lane.is_closed():
+        if lane.is_idle() and not lane.is_closed() and not self._network.is_closed:
             self._idle.append((anyio.current_time(), lane))
         else:
             with anyio.CancelScope(shield=True):
@@ -95,7 +98,8 @@ class Lanes(httpx.AsyncBaseTransport):
             await self._idle.popleft()[1].aclose()
 
     async def aclose(self) -> None:
-        """Close all connections, also those in use."""
+        """Close all connections, also those in use, and those that are being opened."""
+        self._network.is_closed = True
         await self._close_idle(anyio.current_time())
         while self._busy:
             await self._busy.pop().aclose()
@@ -137,6 +141,7 @@ class _Network(httpcore.AsyncNetworkBackend):
 
     def __init__(self, network: httpcore.AsyncNetworkBackend) -> None:
         self._network = network
+        self.is_closed = False
 
     async def connect_tcp(
         self,
@@ -146,7 +151,11 @@ class _Network(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        return _Stream(await self._network.connect_tcp(host, port, timeout, local_address, socket_options))
+        stream = await self._network.connect_tcp(host, port, timeout, local_address, socket_options)
+        if self.is_closed:
+            await stream.aclose()
+            raise httpcore.ConnectError("the transport was closed")
+        return _Stream(stream)
 
 
 class _Stream(httpcore.AsyncNetworkStream):
@@ -177,7 +186,22 @@ class _Stream(httpcore.AsyncNetworkStream):
         return _Stream(await self._stream.start_tls(*arguments, **options))
 
 
-def cut_off_surplus(response: httpx.Response) -> None:
+class Watched(httpx.AsyncByteStream):
+    """The body of *response*. Whoever closes it, it is looked for a surplus before others may use its connection."""
+
+    def __init__(self, response: httpx.Response, stream: httpx.AsyncByteStream) -> None:
+        self._response = response
+        self._stream = stream
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._stream)
+
+    async def aclose(self) -> None:
+        _cut_off_surplus(self._response)
+        await self._stream.aclose()
+
+
+def _cut_off_surplus(response: httpx.Response) -> None:
     """
     End the connection if the server has sent more than its reply.
 

@@ -27,7 +27,7 @@ from ..settings import CONNECT_TIMEOUT, TransportName, check_choice
 from ..version import VERSION
 from ..wire.body import Body
 from .credentials import HEADER_VALUE, Credentials
-from .lanes import Lanes, cut_off_surplus
+from .lanes import Lanes, Watched
 
 MAX_ERROR_BODY = 65_536  # bytes; some servers echo every input in the error
 KEEPALIVE = 30.0  # seconds; shorter than what servers and balancers commonly allow an idle connection
@@ -167,8 +167,6 @@ class Transport:
         Raises :class:`ConnectionFailedError`, :class:`ConnectionLostError` and :class:`AttemptTimeoutError`, and
         :class:`MalformedReplyError` for a body that is too large or whose compression is broken.
         """
-        if self.is_closed:
-            raise ConnectionFailedError("the embedder, or the http_client it was given, is closed")
         headers = await self._head()
         key, started_at = self.credentials.number, anyio.current_time()
         try:
@@ -192,6 +190,10 @@ class Transport:
         # A dict: httpx looks through all of them, and decodes them, for each that is asked for.
         return Reply(response.status_code, dict(response.headers.items()), headers_at - started_at, seconds, key)
 
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise ConnectionFailedError("the embedder, or the http_client it was given, is closed")
+
     async def _head(self) -> httpx.Headers:
         """The headers of a request, with the key of this moment unless the caller gives that header himself."""
         auth = await self.credentials.header()
@@ -213,8 +215,12 @@ class Transport:
     async def _post(self, content: bytes, headers: httpx.Headers) -> tuple[httpx.Response, float]:
         """Send the request; return the response, whose body is still to be read, and the time."""
         connection = _Connection()
+        self._check_open()
         try:
             response = await self._send(content, headers, connection.trace)
+        except RuntimeError:  # of httpx or aiohttp, if they were closed at this moment
+            self._check_open()
+            raise
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError) as error:
             garbage = isinstance(error, httpx.RemoteProtocolError) and not str(error).startswith("Server disconnected")
             if connection.was_kept_alive and not garbage:
@@ -264,15 +270,17 @@ class Transport:
         failed = not response.is_success
         max_size = MAX_ERROR_BODY if failed else max_reply
         stream = response.stream
-        as_it_is = not (response.is_stream_consumed or "content-encoding" in response.headers)
-        parts = aiter(stream) if as_it_is and isinstance(stream, httpx.AsyncByteStream) else response.aiter_bytes()
+        if isinstance(stream, httpx.AsyncByteStream) and not response.is_stream_consumed:
+            response.stream = watched = Watched(response, stream)  # httpx closes what it has decoded
+            parts = response.aiter_bytes() if "content-encoding" in response.headers else aiter(watched)
+        else:
+            parts = response.aiter_bytes()
         try:
             with anyio.CancelScope() as enough:
                 async for part in parts:
                     body.feed(part)
                     if body.size >= max_size:
                         enough.cancel()  # leaving the loop would leave httpx's generators open, which trio resents
-            cut_off_surplus(response)
         except httpx.DecodingError:
             if not failed:
                 raise

@@ -17,7 +17,7 @@ import httpx
 import httpx_aiohttp
 from aiohttp.connector import Connection
 
-from .sockets import has_unread
+from .sockets import AFRESH, has_unread
 
 _READ = 2**19  # bytes to ask the system for; asyncio asks for half of that, and every part takes a turn of its loop
 _BUFFER = 2**20  # bytes of a reply that may wait to be read; at aiohttp's own 64 KiB it stops reading again and again
@@ -40,6 +40,7 @@ _ERRORS: tuple[tuple[type[Exception], type[httpx.TransportError]], ...] = (
 
 _Trace = Callable[[str, Mapping[str, Any]], Awaitable[None]]
 _trace: ContextVar[_Trace | None] = ContextVar("_trace", default=None)
+_afresh: ContextVar[bool] = ContextVar("_afresh", default=False)
 
 
 class FastTransport(httpx_aiohttp.AiohttpTransport):
@@ -81,7 +82,7 @@ class FastTransport(httpx_aiohttp.AiohttpTransport):
                 stream=request.stream,
                 extensions=request.extensions,
             )
-        outer = _trace.set(request.extensions.get("trace"))
+        outer, outer_afresh = _trace.set(request.extensions.get("trace")), _afresh.set(AFRESH in request.extensions)
         try:
             response = await super().handle_async_request(request)
         except (httpx.TransportError, aiohttp.ClientError, OSError) as error:
@@ -89,6 +90,7 @@ class FastTransport(httpx_aiohttp.AiohttpTransport):
             raise _as_httpx(cause or error, request) from error
         finally:
             _trace.reset(outer)
+            _afresh.reset(outer_afresh)
         assert isinstance(response.stream, httpx_aiohttp.transport.AiohttpResponseStream)
         response.stream = _Body(response.stream, request)
         if response.status_code < 200:  # another protocol, for which nobody had asked
@@ -114,7 +116,8 @@ class _Connector(aiohttp.TCPConnector):
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
             assert protocol is not None
-            if not (protocol.should_close or (protocol in self._known and _has_unread(protocol))):
+            is_no_use = protocol in self._known and (_afresh.get() or _has_unread(protocol))
+            if not (protocol.should_close or is_no_use):
                 break
             connection.close()
         trace = _trace.get()

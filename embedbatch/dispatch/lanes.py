@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import ssl
 from collections import deque
@@ -13,7 +14,7 @@ import anyio
 import httpcore
 import httpx
 
-from .sockets import has_unread
+from .sockets import AFRESH, has_unread
 
 _READ = 262_144  # bytes to ask for; httpcore asks for 65,536, and every part is copied four times on its way through
 
@@ -44,7 +45,7 @@ class Lanes(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send *request*; the body of the response is still to be read."""
-        await self._close_idle(anyio.current_time() - self._keepalive)
+        await self._close_idle(math.inf if AFRESH in request.extensions else anyio.current_time() - self._keepalive)
         url = request.url
         target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         lane = await self._find(target.origin)

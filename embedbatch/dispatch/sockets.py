@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import select
 
+AFRESH = "embedbatch.afresh"
+"""The extension of an httpx request that is to go over a new connection: the idle ones seem to be closed."""
+
 
 def has_unread(descriptor: int) -> bool:
     """True if something has come on the socket that nobody has read yet; or its end, or it is closed here."""

@@ -28,6 +28,7 @@ from ..version import VERSION
 from ..wire.body import Body
 from .credentials import HEADER_VALUE, Credentials
 from .lanes import Lanes, Watched
+from .sockets import AFRESH
 
 MAX_ERROR_BODY = 65_536  # bytes; some servers echo every input in the error
 KEEPALIVE = 30.0  # seconds; shorter than what servers and balancers commonly allow an idle connection
@@ -206,18 +207,19 @@ class Transport:
         return self._with_key[1]
 
     async def _post_afresh(self, content: bytes, headers: httpx.Headers) -> tuple[httpx.Response, float]:
-        """Send the request, over a new connection if the ones that were kept alive turn out to be closed."""
-        for _ in range(self._max_connections):
-            with contextlib.suppress(_StaleConnectionError):
-                return await self._post(content, headers)
-        return await self._post(content, headers)
+        """Send the request, and once more over a new connection if one that was kept alive turns out to be closed."""
+        with contextlib.suppress(_StaleConnectionError):
+            return await self._post(content, headers, {})
+        return await self._post(content, headers, {AFRESH: True})
 
-    async def _post(self, content: bytes, headers: httpx.Headers) -> tuple[httpx.Response, float]:
+    async def _post(
+        self, content: bytes, headers: httpx.Headers, extensions: dict[str, Any]
+    ) -> tuple[httpx.Response, float]:
         """Send the request; return the response, whose body is still to be read, and the time."""
         connection = _Connection()
         self._check_open()
         try:
-            response = await self._send(content, headers, connection.trace)
+            response = await self._send(content, headers, {**extensions, "trace": connection.trace})
         except RuntimeError:  # of httpx or aiohttp, if they were closed at this moment
             self._check_open()
             raise
@@ -228,7 +230,7 @@ class Transport:
             raise
         return response, anyio.current_time()
 
-    async def _send(self, content: bytes, headers: httpx.Headers, trace: Any) -> httpx.Response:
+    async def _send(self, content: bytes, headers: httpx.Headers, extensions: dict[str, Any]) -> httpx.Response:
         """
         Hand the request to the client, which does with it as it was told to.
 
@@ -244,7 +246,7 @@ class Transport:
                 content=content,
                 headers=headers,
                 timeout=self._phases,
-                extensions={"trace": trace},
+                extensions=extensions,
             )
             request.stream = _Content(content)
             return await client.send(request, stream=True, follow_redirects=False)
@@ -259,7 +261,7 @@ class Transport:
             self._url,
             headers=self._pattern.headers,
             stream=_Content(content),
-            extensions={**self._pattern.extensions, "trace": trace},
+            extensions=self._pattern.extensions | extensions,
         )
         request.headers["Content-Length"] = str(len(content))
         await request.aread()  # a transport may look at the content

@@ -13,7 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
-from embedbatch import BatchAnswered, Embedder, Event
+from embedbatch import BatchAnswered, Embedder, Embedding, Endpoint, Event, Limits, Retries
 
 DIMENSIONS = 1_024
 MANY = 150  # vectors of as many numbers: 3 MB as text
@@ -139,3 +139,34 @@ async def test_a_run_that_is_cancelled_while_a_reply_is_decoded_leaves_nothing()
     assert (stats.in_flight, stats.waiting) == (0, 0)
     assert stats.replies == 1
     np.testing.assert_array_equal(again.vectors, vectors_of(TEXTS[::-1]))
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["embed", "stream"])
+async def test_endpoints_whose_vectors_differ_in_size_never_share_a_result(streams: bool) -> None:
+    """Their first replies come together, and are decoded at the same time: the later one is refused."""
+    both_have_come = anyio.Event()
+    asked: set[str] = set()
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        asked.add(request.url.host)
+        if len(asked) == 2:
+            both_have_come.set()
+        await both_have_come.wait()
+        vector = [0.123456789012345] * (DIMENSIONS if request.url.host == "small" else DIMENSIONS + 256)
+        count = len(json.loads(request.content)["input"])
+        return httpx.Response(200, json={"data": [{"index": at, "embedding": vector} for at in range(count)]})
+
+    endpoints = [Endpoint(name=host, base_url=f"http://{host}/v1") for host in ("small", "large")]
+    limits, retries = Limits(max_batch_inputs=MANY), Retries(initial_wait=0.001, max_wait=0.002)
+    async with Embedder(
+        "test-model", endpoints=endpoints, transport=httpx.MockTransport(handle), limits=limits, retries=retries
+    ) as embedder:
+        if streams:
+            async with embedder.stream(TEXTS * 8) as results:
+                sizes = {result.vector.size async for result in results if isinstance(result, Embedding)}
+        else:
+            embeddings = await embedder.embed(TEXTS * 8, on_failure="collect")
+            sizes = {embeddings.vectors.shape[1]}
+
+    assert len(asked) == 2
+    assert len(sizes) == 1

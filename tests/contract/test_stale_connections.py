@@ -34,11 +34,12 @@ class Balancer:
     Answers *keeps* requests of a connection right, and ends the next one in the way of *ends*.
 
     ``"after reading"`` closes when the request has come, ``"reset"`` in the hard way, ``"idle"`` closes as soon as it
-    has answered, ``"garbage"`` says something that is no HTTP.
+    has answered, ``"garbage"`` says something that is no HTTP. A request that has *deadly* in it ends any connection.
     """
 
     def __init__(self, *, keeps: Callable[[int], int], ends: str) -> None:
         self.base_url = ""
+        self.deadly = b"\0"
         self.requests = 0
         self.connections = 0
         self._keeps = keeps
@@ -54,6 +55,8 @@ class Balancer:
                 for _ in range(keeps):
                     body = await read_body(received)
                     self.requests += 1
+                    if self.deadly in body:
+                        return
                     await stream.send(right_reply(body))
                 if self._ends != "idle":
                     await self._end(received, stream)
@@ -201,3 +204,25 @@ async def test_a_text_that_makes_the_server_drop_connections_is_not_sent_for_eve
 
     assert faults(events) == ["ConnectionLost"] * 3
     assert balancer.requests == 1 + 2 + 1 + 1
+
+
+async def test_nor_is_it_sent_over_each_idle_connection() -> None:
+    """A text that ends the server's worker, and eight idle connections: one of them, and a new one for each attempt."""
+    events: list[Event] = []
+    quick = Retries(max_attempts=3, initial_wait=0.001)
+    limits = Limits(max_batch_inputs=1, max_concurrent_requests=8, initial_concurrent_requests=8)
+
+    async with (
+        balance(keeps=100, ends="after reading") as balancer,
+        connect(balancer, events, retries=quick, limits=limits) as embedder,
+    ):
+        with anyio.fail_after(10):
+            await embedder.embed(TEXTS * 20)
+            assert balancer.connections > 4
+            balancer.deadly = b"KILL"
+            before = balancer.requests
+            with pytest.raises(RunStoppedError, match="broke"):
+                await embedder.embed(["KILL"])
+
+    assert faults(events) == ["ConnectionLost"] * 3
+    assert balancer.requests - before == 2 + 1 + 1

@@ -26,7 +26,7 @@ from .inside import Inside
 from .models import Model
 from .parts import Parts
 from .plan.chunker import Chunker
-from .plan.inputs import Inputs, read_input, read_inputs
+from .plan.inputs import Inputs, read_input, read_inputs, refuse_table
 from .plan.packer import Caps, Packer
 from .plan.tokens import Tokenizer
 from .results import Results
@@ -309,6 +309,7 @@ class Embedder:
         """
         if isinstance(documents, str | bytes | Mapping):
             raise InvalidInputError(f"expected an iterable of documents, got {type(documents).__name__}")
+        refuse_table(documents)
         voice = self._roles.voice_of(role)
         options: dict[str, Any] = {"max_spend_tokens": max_spend_tokens, "on_outage": on_outage}
         account = self._account(streams=True, fields=voice.fields, **options)

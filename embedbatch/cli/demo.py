@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from pathlib import Path
@@ -31,7 +32,8 @@ def demo(folder: Path) -> bool:
     for query in QUERIES:
         print(f"\n{query}")
         print_matches(search(destination, query, k=3))
-    print(f'\nAsk something else: embedbatch search {destination} "send an email"')
+    command = os.path.relpath(Path(sys.executable).with_name("embedbatch"))
+    print(f'\nAsk something else: {command} search {destination} "send an email"')
     if count < AT_LEAST:
         print(f"embedbatch: expected at least {AT_LEAST:,} docstrings in {corpus.library()}", file=sys.stderr)
     return complete and count >= AT_LEAST

@@ -42,7 +42,8 @@ def outcome(*, resumes: bool = False) -> Iterator[None]:
 
 
 def _with_notes(error: EmbedbatchError) -> str:
-    return " ".join([str(error), *getattr(error, "__notes__", [])])
+    said = [str(error), *getattr(error, "__notes__", [])]
+    return ". ".join(sentence.removesuffix(".") for sentence in said) + "." * (len(said) > 1)
 
 
 def _fail(reason: str, status: int) -> NoReturn:

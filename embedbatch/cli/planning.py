@@ -23,7 +23,7 @@ from ..jobs import Forecast, PlanProgress
 from ..jobs.planning import embedder_without_key
 from ..settings import Limits
 from ..version import VERSION
-from .running import check, check_folder, in_file
+from .running import check, check_output, in_file
 from .shown import printable
 
 _SHARED = ("format", "text_column", "id_column", "skip_bad_rows", "dedupe")  # by jobs.plan and jobs.run
@@ -35,7 +35,7 @@ def plan(
     """Plan a job, and show it: *job* is for ``jobs.plan``, *options* for ``Embedder``."""
     if options["long_input"] == "chunks":
         check(model, options)  # which says why not
-    check_folder("--json", json_file)
+    check_output("--json", json_file, source)
     with (
         TemporaryDirectory(prefix="embedbatch-plan-") as folder,
         in_file(source, Path(folder) / "stdin", job["format"]) as file,

@@ -59,6 +59,8 @@ def run(
     """
     check(model, options)
     target = destination_of(destination)
+    for flag, path in (("--report", watch.report), ("--log-json", watch.log_json)):
+        check_output(flag, path, source, getattr(target, "path", None))
     near = target.journal.with_name(f".{target.journal.stem}.stdin")
     with in_file(source, near, job.get("format")) as file, cache or nullcontext():
         task = partial(_run, file, target, model, job, {**options, "cache": cache}, watch)
@@ -194,6 +196,14 @@ def check(model: str, options: Mapping[str, Any]) -> None:
             "no key for OpenAI: set OPENAI_API_KEY. Another server is reached with --base-url; "
             "--model local needs neither key nor network"
         )
+
+
+def check_output(flag: str, path: Path | None, *taken: object) -> None:
+    """Fail if the file at *path*, which *flag* names, could not be written, or is one of those that are *taken*."""
+    check_folder(flag, path)
+    for other in taken:
+        if path is not None and isinstance(other, Path) and path.resolve() == other.resolve():
+            raise ConfigurationError(f"{flag}: {path} is read or written by the run itself")
 
 
 def check_folder(flag: str, path: Path | None) -> None:

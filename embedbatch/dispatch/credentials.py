@@ -27,6 +27,10 @@ def bearer(key: str) -> tuple[str, str]:
     return "Authorization", f"Bearer {key}"
 
 
+def _can_be_sent(key: str) -> bool:
+    return key.isascii() and HEADER_VALUE.fullmatch(key) is not None
+
+
 class Credentials:
     """
     What a request shows to be let in: *source* is a key, or is asked for one, *auth* makes a header of it.
@@ -43,8 +47,8 @@ class Credentials:
         self._answers = 0
         self._turn = anyio.Lock()
         if isinstance(source, str) and source:
-            if not HEADER_VALUE.fullmatch(source):  # refused here: h11's error would show it
-                message = "expected a text without white space around it and control characters in it"
+            if not _can_be_sent(source):  # refused here: h11's error would show it
+                message = "expected ASCII characters, without white space around them and control characters in them"
                 raise ConfigurationError(f"api_key: {message}")
             self._keys.append(source)
 
@@ -107,7 +111,7 @@ async def _ask(source: Callable[[], object]) -> str:
                 key = await key
     except Exception as error:
         raise AuthenticationError(f"api_key: the callable raised {type(error).__name__}") from error
-    if not isinstance(key, str) or not key or not HEADER_VALUE.fullmatch(key):
+    if not isinstance(key, str) or not key or not _can_be_sent(key):
         kind = "another text" if isinstance(key, str) else type(key).__name__
         raise AuthenticationError(f"api_key: expected the callable to give a key that a header can carry, got {kind}")
     return key

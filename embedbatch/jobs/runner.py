@@ -114,12 +114,11 @@ async def run(
     on could not help, *max_spend_tokens* is reached by this run, or *stop* was set.
     """
     started_at = anyio.current_time()
+    _check(embedder)
     target = destination_of(destination)
     columns = columns if isinstance(columns, str) else tuple(columns)
     named = () if isinstance(columns, str) else columns
     await anyio.to_thread.run_sync(partial(target.check, dtype=dtype, columns=named))
-    if embedder.long_input == "chunks":
-        raise ConfigurationError('long_input="chunks" gives several vectors, and a file has one row per document')
     bad_rows: list[SourceError] = []
     reading: dict[str, Any] = {
         "text_column": text_column,
@@ -148,6 +147,14 @@ async def run(
         return _summary(job)
     finally:
         job.close()
+
+
+def _check(embedder: object) -> None:
+    if not isinstance(embedder, Embedder):
+        message = f"expected an Embedder, got {embedder!r}; run_blocking() takes a model's name"
+        raise ConfigurationError(f"embedder: {message}")
+    if embedder.long_input == "chunks":
+        raise ConfigurationError('long_input="chunks" gives several vectors, and a file has one row per document')
 
 
 def _open(source: FileName | Any, destination: Destination, *, format: Format | None, **reading: Any) -> Source:

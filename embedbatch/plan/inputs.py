@@ -23,6 +23,7 @@ def read_inputs(inputs: Inputs) -> list[Content | Document]:
     """
     if isinstance(inputs, str | Document):
         return [inputs]
+    refuse_table(inputs)
     if isinstance(inputs, AsyncIterable):
         raise InvalidInputError("embed() needs all texts at once; an async iterable goes to stream()")
     if inputs is None or isinstance(inputs, _BYTES | Mapping | Set) or not isinstance(inputs, Iterable):
@@ -40,6 +41,14 @@ def read_inputs(inputs: Inputs) -> list[Content | Document]:
         if not isinstance(document, str):
             _check(document, position)
     return documents
+
+
+def refuse_table(inputs: object) -> None:
+    """Refuse a frame or table: to iterate over one gives the names of its columns, or the columns."""
+    if hasattr(inputs, "columns"):
+        raise InvalidInputError(
+            f"expected texts, got a {kind_of(inputs)}: pass the column that has them, or the whole to embedbatch.jobs"
+        )
 
 
 def read_input(given: Content | Document) -> Document:

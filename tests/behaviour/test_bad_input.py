@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from embedbatch import (
@@ -216,3 +217,13 @@ async def test_a_tokenizer_that_cannot_be_loaded_ends_the_run(
 
 def load_nothing() -> Tokenizer:
     raise ConfigurationError("not installed: pip install something")
+
+
+async def test_a_table_is_no_stream_of_texts(server: ScriptedServer, make_embedder: MakeEmbedder) -> None:
+    """To iterate over one gives its columns, or their names, which would be embedded."""
+    async with make_embedder() as embedder:
+        with pytest.raises(InvalidInputError, match="expected texts, got a Table: pass the column"):
+            async with embedder.stream(pa.table({"text": ["a"]})):
+                raise AssertionError
+
+    assert not server.received

@@ -36,6 +36,23 @@ def test_a_job_is_run_again_with_the_same_command(tmp_path: Path) -> None:
     assert np.load(target).shape == (3, 64)
 
 
+@pytest.mark.parametrize("flag", ["--report", "--log-json"])
+def test_a_report_is_not_written_over_what_the_run_uses(tmp_path: Path, flag: str) -> None:
+    """The source or the result; and a folder that is missing is told before anything is sent."""
+    source, target = write_corpus(tmp_path / "c.txt", ["a b"]), tmp_path / "v.npy"
+    before = source.read_bytes()
+
+    for path, words in ((source, "is read or written by the run"), (target, "is read or"), ("no/r", "no directory no")):
+        result = call("run", source, "-o", target, "--model", "local", flag, path)
+        assert result.exit_code == 2
+        assert words in " ".join(result.stderr.split())
+    planned = call("plan", source, "--model", "local", "--json", source)
+
+    assert planned.exit_code == 2
+    assert source.read_bytes() == before
+    assert not target.exists()
+
+
 def test_a_report_and_a_log_are_written(tmp_path: Path) -> None:
     """The page is well-formed and has the failures, escaped; the log has a JSON object in each line."""
     source = write_corpus(tmp_path / "<b>c.txt", ["a b", "", "c d"])

@@ -366,6 +366,6 @@ def kept_in(folder: Path) -> list[str]:
 
 def test_a_fixed_key_that_no_header_can_carry_is_refused_unseen() -> None:
     """At once, and without being shown."""
-    with pytest.raises(ConfigurationError, match=r"^api_key: expected a text without white space") as caught:
+    with pytest.raises(ConfigurationError, match=r"^api_key: expected ASCII characters, without white space") as caught:
         Embedder("m", base_url="http://test/v1", api_key="secret\r\nX: 1")
     assert "secret" not in str(caught.value)

@@ -8,17 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from embedbatch import (
-    Embedder,
-    Endpoint,
-    Limits,
-    Retries,
-    jobs,
-)
+from embedbatch import ConfigurationError, Embedder, Endpoint, Limits, Retries, SourceError, jobs
 from embedbatch.testing import Scripted, ScriptedServer
 
 from .conftest import MakeEmbedder
-from .corpora import DESTINATIONS, failures_of, mixed_texts, names, read, write_jsonl
+from .corpora import DESTINATIONS, corpus, failures_of, mixed_texts, names, read, write_jsonl
 
 # Files are written in threads, during which virtual time would jump: these run on both loops in real time.
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("both_backends")]
@@ -207,3 +201,25 @@ async def test_the_address_is_recorded_where_it_was_an_argument(tmp_path: Path, 
         await jobs.run(tmp_path / "c.txt", tmp_path / "v.npy", embedder)
 
     assert jobs.read_origin(tmp_path / "v.npy").base_url == "http://test/v1"
+
+
+async def test_the_name_of_a_model_is_no_embedder(tmp_path: Path) -> None:
+    """It is for `run_blocking()`, and the error says so."""
+    with pytest.raises(ConfigurationError, match=r"expected an Embedder, got 'local'; run_blocking\(\) takes"):
+        await jobs.run(corpus(tmp_path, ["a"]), tmp_path / "v.npy", "local")  # type: ignore[arg-type]
+
+
+async def test_results_of_several_jobs_in_one_folder_are_not_searched(
+    tmp_path: Path, make_embedder: MakeEmbedder
+) -> None:
+    """Their vectors are of different models, and cannot be compared with one query."""
+    for model in ("one", "other"):
+        async with make_embedder(model=model) as embedder:
+            await jobs.run(corpus(tmp_path / model, ["a"]), tmp_path / f"{model}.parquet", embedder)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for model in ("one", "other"):
+        (tmp_path / f"{model}.parquet").rename(folder / f"{model}.parquet")
+
+    with pytest.raises(SourceError, match="not the result of one job"):
+        jobs.search(folder, [1.0, 0.0])

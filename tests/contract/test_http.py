@@ -176,9 +176,10 @@ async def test_default_headers_replace_and_add(route: respx.Route, make_embedder
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"api_key": "sk-secret\n"}, "api_key: expected a text without white space"),
-        ({"api_key": " sk-secret"}, "api_key: expected a text without white space"),
-        ({"api_key": "sk-\x00secret"}, "api_key: expected a text without white space"),
+        ({"api_key": "sk-secret\n"}, "api_key: expected ASCII characters, without white space"),
+        ({"api_key": " sk-secret"}, "api_key: expected ASCII characters, without white space"),
+        ({"api_key": "sk–secret"}, "api_key: expected ASCII characters"),
+        ({"api_key": "sk-\x00secret"}, "api_key: expected ASCII characters, without white space"),
         ({"default_headers": {"x-name": "sk-secret\r\nx-other: 1"}}, "default_headers: 'x-name'"),
         ({"default_headers": {"x name": "sk-secret"}}, "default_headers: 'x name'"),
         ({"default_headers": {"x-name": 5}}, "default_headers: 'x-name'"),

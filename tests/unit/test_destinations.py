@@ -50,3 +50,10 @@ def test_a_table_is_not_read(url: str) -> None:
     """Its database has means of its own."""
     with pytest.raises(ConfigurationError, match="a table is not read by embedbatch: ask its database"):
         jobs.search(url, [1.0])
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "./", Path()])
+def test_what_has_no_name_is_no_file(name: str | Path) -> None:
+    """Such as an empty variable of a shell."""
+    with pytest.raises(ConfigurationError, match=r"^destination: expected a file or a folder, got '[./]*'$"):
+        destination_of(name)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,6 +133,7 @@ def test_documents_keep_their_order_and_identity(documents: list[str | list[int]
         (np.array(5), "expected texts, got ndarray of one int"),
         (np.int64(5), "expected texts, got int64"),
         (object(), "expected texts, got object"),
+        (pa.table({"a": ["b"]}), "expected texts, got a Table: pass the column .* or the whole to embedbatch.jobs"),
         (Texts(), r"embed\(\) needs all texts at once; an async iterable goes to stream\(\)"),
     ],
 )

@@ -75,6 +75,8 @@ def destination_of(destination: FileName | Destination, journal: FileName | None
     if not (scheme := _scheme(destination)):
         if journal is not None:
             raise ConfigurationError("journal: is for tables of databases; that of a file stands beside it")
+        if not Path(destination).name:
+            raise ConfigurationError(f"destination: expected a file or a folder, got {str(destination)!r}")
         return FileDestination(Path(destination))
     if scheme not in ("lancedb", "postgres", "postgresql"):
         raise ConfigurationError(f"destination: expected a file, or postgresql://… or lancedb://…, got {scheme}://…")

@@ -180,8 +180,10 @@ class ParquetResult:
             raise SourceError(f"cannot be read: {error.strerror or error}", path=str(path)) from error
         except pa.ArrowException as error:
             raise SourceError(f"not a Parquet file: {error}", path=str(path)) from error
-        metadata = self._files[0].schema_arrow.metadata or {}
-        self.origin = origins.decode(metadata.get(_METADATA, b""), path)
+        of_files = {(file.schema_arrow.metadata or {}).get(_METADATA, b"") for file in self._files}
+        if len(of_files) > 1:
+            raise SourceError("its files are not the result of one job", path=str(path))
+        self.origin = origins.decode(of_files.pop(), path)
 
     def blocks(self) -> Iterator[Vectors]:
         for file, group in self._groups():

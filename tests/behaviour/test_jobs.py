@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from embedbatch import ConfigurationError, Embedder, Endpoint, Limits, Retries, SourceError, jobs
@@ -223,3 +225,16 @@ async def test_results_of_several_jobs_in_one_folder_are_not_searched(
 
     with pytest.raises(SourceError, match="not the result of one job"):
         jobs.search(folder, [1.0, 0.0])
+
+
+async def test_a_newer_version_may_have_gone_on_with_a_job(tmp_path: Path, make_embedder: MakeEmbedder) -> None:
+    """The files of one folder tell different versions: they belong together all the same."""
+    async with make_embedder() as embedder:
+        await jobs.run(corpus(tmp_path, ["a", "b"]), tmp_path / "v", embedder, part_rows=1)
+    last = max((tmp_path / "v").glob("*.parquet"))
+    table = pq.read_table(last)
+    metadata = {key: re.sub(rb'("version":")[^"]*', rb"\g<1>99", value) for key, value in table.schema.metadata.items()}
+    pq.write_table(table.replace_schema_metadata(metadata), last)
+
+    assert b'"version":"99"' in pq.read_schema(last).metadata[b"embedbatch"]
+    assert len(jobs.search(tmp_path / "v", np.ones(read(tmp_path / "v")[1].shape[1]))) == 2

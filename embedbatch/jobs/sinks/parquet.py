@@ -180,10 +180,11 @@ class ParquetResult:
             raise SourceError(f"cannot be read: {error.strerror or error}", path=str(path)) from error
         except pa.ArrowException as error:
             raise SourceError(f"not a Parquet file: {error}", path=str(path)) from error
-        of_files = {(file.schema_arrow.metadata or {}).get(_METADATA, b"") for file in self._files}
-        if len(of_files) > 1:
-            raise SourceError("its files are not the result of one job", path=str(path))
-        self.origin = origins.decode(of_files.pop(), path)
+        described = [(file.schema_arrow.metadata or {}).get(_METADATA, b"") for file in self._files]
+        self.origin, *others = [origins.decode(each, path) for each in described]
+        for other in others:  # of one job they may differ in the version that has gone on with it
+            if (other.model, other.dimensions) != (self.origin.model, self.origin.dimensions):
+                raise SourceError("its files are not the result of one job", path=str(path))
 
     def blocks(self) -> Iterator[Vectors]:
         for file, group in self._groups():

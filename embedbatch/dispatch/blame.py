@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Literal, TypeAlias
 
-Resource: TypeAlias = Literal["requests", "tokens"]
+from ..wire.quota import Resource
 
 SPAN = 60.0  # seconds at least between two refusals that are compared: quotas are there again after a minute
 ENOUGH = 4  # requests in such a span

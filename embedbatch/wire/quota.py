@@ -11,7 +11,10 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
+
+Resource: TypeAlias = Literal["requests", "tokens"]
+"""What a provider counts by the minute."""
 
 _MINUTE = 60.0
 _WINDOWS = (1.0, _MINUTE, 3_600.0, 86_400.0)
@@ -79,7 +82,7 @@ class Overrun:
     *requested* above *limit* means that this request can never pass, however long it waits.
     """
 
-    resource: Literal["requests", "tokens"]
+    resource: Resource
     limit: float
     used: float | None
     requested: float | None

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedbatch.dispatch.blame import ENOUGH, FEW_TOKENS, SPAN, SPANS, Blame, Resource
+from embedbatch.dispatch.blame import ENOUGH, FEW_TOKENS, SPAN, SPANS, Blame
+from embedbatch.wire.quota import Resource
 
 rates = st.floats(0.1, 1_000)  # a second
 seconds = st.floats(SPAN, 600)
